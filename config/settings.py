@@ -1,0 +1,204 @@
+"""Which settings does Syncline read?  Each once, here; `.env.example` lists them all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+if env.bool("READ_DOT_ENV", default=True):
+    environ.Env.read_env(BASE_DIR / ".env")
+
+
+def _required(name: str, how: str) -> str:
+    """Return a setting that must be given, or stop the start with a sentence that says what to do."""
+    value = env.str(name, default="")
+    if not value:
+        raise ImproperlyConfigured(f"{name} is not set. {how} See .env.example; `make demo` needs none of it.")
+    return value
+
+
+DEBUG = env.bool("DEBUG", default=False)
+SECRET_KEY = _required(
+    "SECRET_KEY",
+    'Make one with `python -c "import secrets; print(secrets.token_urlsafe(50))"` and put it into .env.',
+)
+# The first key encrypts, all of them decrypt: that is how keys are rotated (`manage.py rotate_credentials`).
+CREDENTIAL_KEYS = [
+    key.strip()
+    for key in _required(
+        "CREDENTIAL_KEYS",
+        "Make one with `python -c \"from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())\"`"
+        " and put it into .env; keep it apart from the database's backups.",
+    ).split(",")
+    if key.strip()
+]
+
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+# Set to True behind a proxy that ends TLS and sets X-Forwarded-Proto.
+HTTPS = env.bool("HTTPS", default=not DEBUG)
+
+INSTALLED_APPS = [
+    "unfold",
+    "config.apps.SynclineAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_filters",
+    "django_q",
+    "connectors",
+    "connectors.memory",
+    "connectors.quickbooks",
+    "connectors.dynamics365",
+    "jobs",
+    *env.list("EXTRA_CONNECTORS", default=[]),  # third-party connectors are ordinary Django apps
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "config" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'var' / 'syncline.sqlite3'}")}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    name = str(DATABASES["default"]["NAME"])
+    if name and ":memory:" not in name:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+    DATABASES["default"]["OPTIONS"] = {
+        "timeout": 20,  # seconds to wait for the one writer
+        "transaction_mode": "IMMEDIATE",  # a read that becomes a write would fail at once, whatever the time-out
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8000;",
+    }
+else:
+    DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60)
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "admin:login"
+SESSION_COOKIE_AGE = env.int("SESSION_HOURS", default=12) * 3600
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+USE_TZ = True
+USE_I18N = False
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = True
+
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
+SESSION_COOKIE_HTTPONLY = True
+if HTTPS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000)
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["config.rest.ModelPermissions"],
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_PAGINATION_CLASS": "config.rest.NewestFirst",
+    "PAGE_SIZE": 50,
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "UNAUTHENTICATED_USER": None,
+}
+
+# Connectors and their transport
+ALLOWED_PRIVATE_NETWORKS = env.list("ALLOWED_PRIVATE_NETWORKS", default=[])  # CIDR; empty: public addresses only
+API_LOG_BODIES = env.bool("API_LOG_BODIES", default=False)  # debug mode: bodies are kept, redacted
+CONNECT_TIMEOUT = env.float("CONNECT_TIMEOUT", default=10.0)  # seconds
+READ_TIMEOUT = env.float("READ_TIMEOUT", default=60.0)
+
+# Jobs.  JOBS section 4; tests of killed workers use seconds.
+JOB_RETRIES = env.int("JOB_RETRIES", default=5)  # after the first try
+JOB_LEASE_SECONDS = env.float("JOB_LEASE_SECONDS", default=90.0)
+JOB_HEARTBEAT_SECONDS = env.float("JOB_HEARTBEAT_SECONDS", default=20.0)
+JOB_REAPER_SECONDS = env.float("JOB_REAPER_SECONDS", default=30.0)
+JOB_SLICE_SECONDS = env.float("JOB_SLICE_SECONDS", default=50.0)
+JOB_UNCLAIMED_SECONDS = env.float("JOB_UNCLAIMED_SECONDS", default=120.0)
+JOB_DISPATCH_SECONDS = env.float("JOB_DISPATCH_SECONDS", default=1.0)
+JOB_HANDLERS_EXTRA = env.list("JOB_HANDLERS_EXTRA", default=[])  # modules with a dict HANDLERS: type -> dotted path
+WORKERS = env.int("WORKERS", default=4)
+WORKER_BEAT_SECONDS = env.float("WORKER_BEAT_SECONDS", default=20.0)  # a task through the queue proves that it works
+WORKER_STALL_SECONDS = env.float("WORKER_STALL_SECONDS", default=180.0)
+WORKER_GRACE_SECONDS = env.float("WORKER_GRACE_SECONDS", default=30.0)
+WORKER_RUN_FILE = env.str("WORKER_RUN_FILE", default=str(BASE_DIR / "var" / "worker.json"))  # one worker for each
+WORKER_CHORES = env.list("WORKER_CHORES", default=[])  # "dotted.function=seconds", called in the worker's loop
+SYNCLINE_TEST_CLOCK = env.str("SYNCLINE_TEST_CLOCK", default="")  # tests only: a file with the time, see jobs/clock.py
+REDIS_URL = env.str("REDIS_URL", default="")
+
+# django-q2 delivers at least once and its own retry counter cannot be used: jobs.checks refuses other values.
+Q_CLUSTER = {
+    "name": "syncline",
+    "workers": WORKERS,
+    "queue_limit": WORKERS,
+    "bulk": 1,
+    "timeout": 120,
+    "retry": 480,
+    "max_attempts": 1,
+    "ack_failures": True,
+    "catch_up": False,
+    "save_limit": -1,
+    "recycle": 200,
+    "max_rss": 300_000,
+    "poll": env.float("QUEUE_POLL_SECONDS", default=0.5),
+    "guard_cycle": 1,
+    "scheduler": False,
+    "label": "Queue (django-q2)",
+    **({"redis": REDIS_URL} if REDIS_URL else {"orm": "default"}),
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+}
+
+UNFOLD = {
+    "SITE_TITLE": "Syncline",
+    "SITE_HEADER": "Syncline",
+    "SITE_SUBHEADER": "Business systems in agreement",
+    "SITE_SYMBOL": "sync_alt",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+}

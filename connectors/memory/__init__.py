@@ -1,0 +1,1 @@
+"""A system that lives in memory: the smallest complete connector, for tests, demonstrations and connector authors."""

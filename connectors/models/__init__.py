@@ -1,0 +1,24 @@
+"""What does the engine keep?  CORE section 1 explains each table."""
+
+from connectors.models.connection import ApiCall, Budget, ConcurrencySlot, Connection
+from connectors.models.integration import EntitySync, FieldMapping, Integration, PicklistMapping
+from connectors.models.link import RecordLink
+from connectors.models.run import Cursor, Event, Promotion, RecordChange, Run, Scope
+
+__all__ = [
+    "ApiCall",
+    "Budget",
+    "ConcurrencySlot",
+    "Connection",
+    "Cursor",
+    "EntitySync",
+    "Event",
+    "FieldMapping",
+    "Integration",
+    "PicklistMapping",
+    "Promotion",
+    "RecordChange",
+    "RecordLink",
+    "Run",
+    "Scope",
+]

@@ -1,0 +1,158 @@
+"""What does one run carry around?  Settings, both connectors, counters; nothing that a crash could lose."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from connectors.contract import Connector, Entity, Ref
+from connectors.models import Event, Integration, RecordLink, Run, Scope
+from connectors.sync import store
+from connectors.sync.compile import Described, compile_pairs
+from connectors.sync.mapping import LEFT, RIGHT, Mapper, Pair, Side
+from connectors.sync.world import World
+
+
+class Interrupted(Exception):
+    """The run was asked to stop at a safe point: its slice is over, or a person cancelled it."""
+
+
+class FenceLost(Exception):
+    """Another run has taken the scope, or the settings changed: this one must write nothing more."""
+
+
+@dataclass
+class Context:
+    """One run at work."""
+
+    run: Run
+    scope: Scope
+    integration: Integration
+    world: World
+    connectors: Mapping[Side, Connector]
+    pairs: list[Pair]
+    slice_over: Callable[[], bool] = lambda: False
+    skew: timedelta = timedelta(0)
+    reads: Counter[str] = field(default_factory=Counter)
+    retried: set[int] = field(default_factory=set)  # links that met a conflict once in this run
+
+    @classmethod
+    def open(cls, run: Run, world: World, slice_over: Callable[[], bool] | None = None) -> Context:
+        """Connect both sides and compile the settings.  Raises SettingsError, ConnectorError."""
+        integration = run.integration
+        connectors: dict[Side, Connector] = {
+            LEFT: world.connect(integration.left),
+            RIGHT: world.connect(integration.right),
+        }
+        pairs = compile_pairs(integration, Described.read(integration, connectors))
+        if run.entities:
+            pairs = [pair for pair in pairs if pair.name in run.entities]
+        context = cls(run, run.scope, integration, world, connectors, pairs)
+        if slice_over is not None:
+            context.slice_over = slice_over
+        return context
+
+    def __post_init__(self) -> None:
+        self.mappers = {pair.id: Mapper(pair) for pair in self.pairs}
+        self.by_id = {pair.id: pair for pair in self.pairs}
+
+    def scope_key(self, side: Side) -> str:
+        """The connector's scope on one side."""
+        return self.scope.left_key if side == LEFT else self.scope.right_key
+
+    def entities(self, side: Side) -> dict[str, Entity]:
+        """Entities of one side that take part."""
+        return {pair.entity(side).name: pair.entity(side) for pair in self.pairs}
+
+    def pairs_of(self, side: Side, entity: str) -> dict[str, list[Pair]]:
+        """Pairs that an entity takes part in, by family, in order of position."""
+        found: dict[str, list[Pair]] = {}
+        for pair in sorted(self.pairs, key=lambda p: (p.position, p.id)):
+            if pair.entity(side).name == entity:
+                found.setdefault(pair.family, []).append(pair)
+        return found
+
+    def feeds(self, side: Side) -> dict[str, dict[str, frozenset[str]]]:
+        """Feeds to read on one side: feed -> entity -> wanted fields, in dependency order."""
+        found: dict[str, dict[str, frozenset[str]]] = {}
+        for pair in self.pairs:
+            entity = pair.entity(side)
+            wanted = found.setdefault(entity.feed, {})
+            wanted[entity.name] = wanted.get(entity.name, frozenset()) | pair.wanted(side)
+        return found
+
+    def wanted(self, side: Side, entity: str) -> frozenset[str]:
+        """Fields of one entity that must be read."""
+        return next((w[entity] for w in self.feeds(side).values() if entity in w), frozenset())
+
+    def check_slice(self) -> None:
+        """Raise Interrupted at the end of a slice; what was done so far is stored."""
+        if self.slice_over():
+            raise Interrupted
+
+    def event(self, level: str, code: str, message: str, *, link_id: int | None = None, **args: object) -> None:
+        """Tell a person."""
+        Event.objects.create(
+            integration=self.integration,
+            scope=self.scope,
+            run=self.run,
+            link_id=link_id,
+            level=level,
+            code=code,
+            message=message[:1000],
+            args=args,
+            at=self.world.now(),
+        )
+
+    # Look-ups of links by record and by key
+
+    def keys_of(self, side: Side, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """Return the link keys of records of one side: (entity, id) -> key."""
+        by_entity: dict[str, set[str]] = {}
+        for entity, record_id in wanted:
+            by_entity.setdefault(entity, set()).add(record_id)
+        found: dict[tuple[str, str], str] = {}
+        for entity, ids in by_entity.items():
+            families = self._families(side, entity)
+            for block in store.blocks(sorted(ids), 500):
+                rows = RecordLink.objects.filter(
+                    **{
+                        "integration": self.integration.pk,
+                        "family__in": families,
+                        f"{side}_entity": entity,
+                        f"{side}_id__in": block,
+                        "ended": 0,
+                    }
+                ).values_list(f"{side}_id", "key")
+                for record_id, key in store.read(rows):
+                    found[entity, str(record_id)] = str(key)
+        return found
+
+    def _families(self, side: Side, entity: str) -> list[str]:
+        # The first family in which the entity takes part is what references mean (customer, not primary contact).
+        families = list(self.pairs_of(side, entity))
+        if not families:
+            rows = self.integration.entity_syncs.filter(**{f"{side}_entity": entity}).order_by("position", "id")
+            families = [family for (family,) in rows.values_list("family")]
+        return families[:1]
+
+    def partners(self, keys: Sequence[str]) -> dict[str, dict[Side, tuple[Ref | None, int, int | None]]]:
+        """Return key -> side -> (record there or None, its life, pending of the link)."""
+        found: dict[str, dict[Side, tuple[Ref | None, int, int | None]]] = {}
+        for block in store.blocks(sorted(set(keys)), 500):
+            rows = RecordLink.objects.filter(key__in=block).values_list(
+                "key", "left_entity", "left_id", "left_life", "right_entity", "right_id", "right_life", "pending"
+            )
+            for key, left_entity, left_id, left_life, right_entity, right_id, right_life, pending in store.read(rows):
+                found[str(key)] = {
+                    LEFT: (Ref(str(left_entity), str(left_id)) if left_id else None, int(str(left_life)), pending),  # type: ignore[dict-item]
+                    RIGHT: (Ref(str(right_entity), str(right_id)) if right_id else None, int(str(right_life)), pending),  # type: ignore[dict-item]
+                }
+        return found
+
+
+def modified_text(moment: datetime | None) -> str:
+    """Return a modification time as links keep it."""
+    return moment.isoformat() if moment else ""

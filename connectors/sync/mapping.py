@@ -1,0 +1,593 @@
+"""How does a record of one side become what both sides can hold, and back?  Rules are data; nothing is read or written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from hashlib import blake2b
+from typing import Literal
+
+from connectors.contract import Entity, Field, Kind, Record, Ref, Row, Value, Values, Verb, Write
+from connectors.sync.values import Canonical, CanonicalValues, canonical_datetime, canonical_decimal, canonical_text
+
+Side = Literal["left", "right"]
+LEFT: Side = "left"
+RIGHT: Side = "right"
+OTHER: dict[Side, Side] = {LEFT: RIGHT, RIGHT: LEFT}
+ARCHIVED = "~archived"  # a mapping of this name on both sides keeps "inactive" in agreement
+RECORD_ID = "#id"  # stands for the record's own id in a transform's fields
+KeyOf = Callable[[str, str], str | None]  # (entity, id) -> key of its link
+IdOf = Callable[[str, Side], Ref | None]  # (link key, side) -> that side's record
+
+
+class Unfit(Exception):
+    """A value that the other side can't take.  The record is parked with this sentence; the rest of the run goes on."""
+
+    def __init__(self, code: str, field_name: str, message: str) -> None:
+        super().__init__(message)
+        self.code, self.field, self.message = code, field_name, message
+
+
+class Unlinked(Exception):
+    """A reference whose record has no partner on the side that is to be written."""
+
+    def __init__(self, name: str, target: str) -> None:
+        super().__init__(f"{name} refers to a record that has no partner yet")
+        self.name, self.target = name, target
+
+
+@dataclass(frozen=True, slots=True)
+class OptionTable:
+    """Which option is which: key -> token for reading, token -> key for writing."""
+
+    read: Mapping[Side, Mapping[str, str]]
+    write: Mapping[Side, Mapping[str, str]]
+    labels: Mapping[Side, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FieldRule:
+    """One field mapping, with all that is needed to apply it."""
+
+    name: str
+    left: Field | None
+    right: Field | None
+    direction: str = "both"  # both, to_right, to_left
+    policy: str = "last_updated"
+    transform: str = ""
+    args: Mapping[str, object] = field(default_factory=dict)
+    constant: object = None
+    when: str = "always"
+    guard: str = ""
+    required: bool = False
+    options: OptionTable | None = None
+    unmapped: str = "park"
+    default: str = ""
+    rows: tuple[FieldRule, ...] = ()
+
+    def of(self, side: Side) -> Field | None:
+        """Return the field of one side."""
+        return self.left if side == LEFT else self.right
+
+    def flows(self, to: Side) -> bool:
+        """Whether changes of the other side may be written to this one."""
+        return self.direction == "both" or self.direction == f"to_{to}"
+
+    @cached_property
+    def kind(self) -> Kind:
+        """The kind both sides are compared as."""
+        known = self.left or self.right
+        return known.kind if known else Kind.TEXT
+
+    @cached_property
+    def scale(self) -> int | None:
+        """Digits after the point that both sides keep."""
+        scales = [f.scale for f in (self.left, self.right) if f and f.scale is not None]
+        return min(scales) if scales else None
+
+    @cached_property
+    def resolution(self) -> timedelta:
+        """The coarser time resolution."""
+        return max((f.resolution for f in (self.left, self.right) if f and f.resolution), default=timedelta(0))
+
+    def writable(self, side: Side, *, creating: bool) -> bool:
+        """Whether this side takes a value now."""
+        target = self.of(side)
+        if target is None or not self.flows(side) or target.write is Write.NEVER:
+            return False
+        return creating or (target.write is Write.ALWAYS and self.when == "always" and self.constant is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One filter line, judged in the hub."""
+
+    side: Side
+    field: str
+    op: str
+    value: object = None
+
+    def holds(self, values: Values) -> bool:
+        """Judge one record's values."""
+        return CONDITIONS[self.op](values.get(self.field), self.value)
+
+
+def _plain(value: object) -> object:
+    return value.id if isinstance(value, Ref) else value
+
+
+CONDITIONS: dict[str, Callable[[object, object], bool]] = {
+    "filled": lambda value, _: value not in (None, "", False),
+    "empty": lambda value, _: value in (None, "", False),
+    "eq": lambda value, wanted: str(_plain(value)) == str(wanted),
+    "ne": lambda value, wanted: str(_plain(value)) != str(wanted),
+    "in": lambda value, wanted: isinstance(wanted, list) and str(_plain(value)) in {str(w) for w in wanted},
+    "not_in": lambda value, wanted: isinstance(wanted, list) and str(_plain(value)) not in {str(w) for w in wanted},
+    "since": lambda value, wanted: value is not None and str(value)[:10] >= str(wanted)[:10],
+}
+
+
+@dataclass(frozen=True)
+class Window:
+    """Records dated outside of this stay as they are: nothing is written, nothing deleted."""
+
+    field: str  # of the left record
+    past: int | None = None  # days
+    future: int | None = None
+
+    def holds(self, values: Values, today: date) -> bool:
+        """Judge one left record; a record without a date is inside."""
+        value = values.get(self.field)
+        if not isinstance(value, date):
+            return True
+        day = value.date() if isinstance(value, datetime) else value
+        age = (today - day).days
+        return (self.past is None or age <= self.past) and (self.future is None or -age <= self.future)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One entity sync, compiled against what both systems describe."""
+
+    id: int
+    name: str
+    family: str
+    position: int
+    left: Entity
+    right: Entity
+    rules: tuple[FieldRule, ...]
+    direction: str = "both"
+    policy: str = "last_updated"
+    on_delete: str = "ask"
+    edit_v_delete: str = "ask"
+    prevents: frozenset[str] = frozenset()
+    window: Window | None = None
+    filters: tuple[Condition, ...] = ()
+    match: tuple[tuple[str, ...], ...] = ()
+    on_request: frozenset[Side] = frozenset()  # sides that take only promoted records
+    revision: int = 1
+
+    def entity(self, side: Side) -> Entity:
+        """Return one side's entity."""
+        return self.left if side == LEFT else self.right
+
+    def flows(self, to: Side) -> bool:
+        """Whether records may be written to this side at all."""
+        return self.direction == "both" or self.direction == f"to_{to}"
+
+    def prevented(self, side: Side, verb: str) -> bool:
+        """Whether a person has switched this operation off."""
+        return f"{side}.{'update' if verb in (Verb.ARCHIVE, Verb.RESTORE) else verb}" in self.prevents
+
+    @cached_property
+    def by_name(self) -> dict[str, FieldRule]:
+        """Rules by mapping name."""
+        return {rule.name: rule for rule in self.rules}
+
+    @cached_property
+    def merged(self) -> tuple[FieldRule, ...]:
+        """Rules that take part in the merge: both sides present, not only at creation."""
+        return tuple(
+            r
+            for r in self.rules
+            if r.constant is None and r.left and r.right and r.when == "always" and r.direction != "none"
+        )
+
+    @cached_property
+    def tracked(self) -> frozenset[str]:
+        """Names of the merged rules: what "changed" is judged by."""
+        return frozenset(rule.name for rule in self.merged)
+
+    @cached_property
+    def keeps_archived(self) -> bool:
+        """Whether "inactive" is a value in agreement."""
+        return ARCHIVED in self.by_name
+
+    def wanted(self, side: Side) -> frozenset[str]:
+        """Names of the fields that must be read on one side."""
+        names: set[str] = set()
+        for rule in self.rules:
+            own = rule.of(side)
+            if own is not None and own.name != ARCHIVED and rule.constant is None:
+                names.add(own.name)
+                if side == _source_side(rule):
+                    names.update(n for n in _fields_arg(rule) if n != RECORD_ID)
+        names.update(c.field for c in self.filters if c.side == side)
+        if side == LEFT and self.window:
+            names.add(self.window.field)
+        return frozenset(names)
+
+    def inside(self, side: Side, values: Values, today: date) -> str:
+        """Return '' when filter and window hold, else which of them does not."""
+        if any(c.side == side and not c.holds(values) for c in self.filters):
+            return "filter"
+        if side == LEFT and self.window and not self.window.holds(values, today):
+            return "window"
+        return ""
+
+    def match_hash(self, values: CanonicalValues) -> str:
+        """Return what partners have in common at first sight: a hash of the first alternative that is filled, or ''."""
+        for number, names in enumerate(self.match):
+            parts = [values.get(name) for name in names]
+            if all(part not in (None, "") for part in parts):
+                text = "\x1f".join(" ".join(str(part).casefold().split()) for part in parts)
+                return blake2b(f"{number}\x1e{text}".encode(), digest_size=16).hexdigest()
+        return ""
+
+
+def _source_side(rule: FieldRule) -> Side:
+    return RIGHT if rule.direction == "to_left" else LEFT
+
+
+def _fields_arg(rule: FieldRule) -> list[str]:
+    names = rule.args.get("fields", [])
+    return [str(n) for n in names] if isinstance(names, list) else []
+
+
+# Transforms: (value, all values of the record, rule) -> value, on the way from the rule's source side (left unless the rule is
+# right to left), and the way back.
+
+
+def _first_of(value: Value, record: Record, rule: FieldRule) -> Value:
+    if value not in (None, ""):
+        return value
+    for name in _fields_arg(rule):
+        other: Value = record.id if name == RECORD_ID else record.values.get(name)
+        if other not in (None, ""):
+            return other
+    return None
+
+
+def _template(value: Value, record: Record, rule: FieldRule) -> Value:
+    parts: dict[str, object] = {"value": _shown(value), "id": record.id}
+    for number, name in enumerate(_fields_arg(rule)):
+        parts[f"f{number}"] = _shown(record.values.get(name))
+    return " ".join(str(rule.args.get("template", "{value}")).format_map(parts).split())
+
+
+def _shown(value: Value) -> str:
+    if isinstance(value, Ref):
+        return value.label or value.id
+    return "" if value is None else str(value)
+
+
+def _invert(value: Value, record: Record, rule: FieldRule) -> Value:
+    return Decimal(1) / value if isinstance(value, Decimal) and value else None
+
+
+def _lower(value: Value, record: Record, rule: FieldRule) -> Value:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _multiply(value: Value, record: Record, rule: FieldRule) -> Value:
+    return value * Decimal(str(rule.args.get("by", 1))) if isinstance(value, Decimal) else value
+
+
+def _divide(value: Value, record: Record, rule: FieldRule) -> Value:
+    return value / Decimal(str(rule.args.get("by", 1))) if isinstance(value, Decimal) else value
+
+
+Transform = Callable[[Value, Record, FieldRule], Value]
+TRANSFORMS: dict[str, tuple[Transform, Transform | None]] = {
+    "first_of": (_first_of, lambda value, record, rule: value),
+    "template": (_template, None),
+    "invert": (_invert, _invert),
+    "lower": (_lower, lambda value, record, rule: value),
+    "multiply": (_multiply, _divide),
+    "truncate": (lambda value, record, rule: value, lambda value, record, rule: value),
+}
+
+
+def reads_of(rules: Iterable[FieldRule], side: Side) -> list[tuple[str, str, FieldRule]]:
+    """Return (mapping name, field name, rule) of what a side tells."""
+    return [
+        (rule.name, own.name, rule)
+        for rule in rules
+        if (own := rule.of(side)) is not None and rule.constant is None and own.name != ARCHIVED
+    ]
+
+
+class Mapper:
+    """Applies one pair's rules in both directions."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair = pair
+        self._reads: dict[Side, list[tuple[str, str, FieldRule, Callable[..., Canonical]]]] = {
+            side: [(n, f, r, _reader(r, side)) for n, f, r in reads_of(pair.rules, side)] for side in (LEFT, RIGHT)
+        }
+        self._refs: dict[Side, list[str]] = {
+            side: [f for _, f, r in reads_of(pair.rules, side) if r.kind is Kind.REF] for side in (LEFT, RIGHT)
+        }
+        self._row_refs: dict[Side, list[tuple[str, list[str]]]] = {
+            side: [
+                (f, [c.of(side).name for c in r.rows if c.kind is Kind.REF and c.of(side)])  # type: ignore[union-attr]
+                for _, f, r in reads_of(pair.rules, side)
+                if r.kind is Kind.ROWS
+            ]
+            for side in (LEFT, RIGHT)
+        }
+
+    def refs(self, side: Side, values: Values) -> Iterable[tuple[str, str]]:
+        """Yield (entity, id) of every record that this one refers to."""
+        for name in self._refs[side]:
+            value = values.get(name)
+            if isinstance(value, Ref) and value.id:
+                yield value.entity, value.id
+        for name, children in self._row_refs[side]:
+            rows = values.get(name)
+            for row in rows if isinstance(rows, tuple) else ():
+                for child in children:
+                    value = row.values.get(child)
+                    if isinstance(value, Ref) and value.id:
+                        yield value.entity, value.id
+
+    def canonical(self, side: Side, record: Record, key_of: KeyOf) -> CanonicalValues:
+        """Return what both sides can hold.  A field that was not told is left out."""
+        told, out = record.values, {}
+        for name, field_name, rule, read in self._reads[side]:
+            if field_name in told:
+                value = read(told[field_name], record, key_of)
+                if value is not SKIP:
+                    out[name] = value
+        if self.pair.keeps_archived:
+            out[ARCHIVED] = record.archived
+        return out
+
+    def to_side(
+        self, side: Side, values: CanonicalValues, id_of: IdOf, *, creating: bool, leave_out: frozenset[str] = frozenset()
+    ) -> dict[str, Value]:
+        """Return the values to write.  Raises Unfit where the side can't take one, Unlinked where a reference has no
+        partner there.  At creation constants are added and required fields are checked."""
+        out: dict[str, Value] = {}
+        for name, value in values.items():
+            rule = self.pair.by_name.get(name)
+            if rule is None or name == ARCHIVED or name in leave_out or not rule.writable(side, creating=creating):
+                continue
+            target = rule.of(side)
+            if target is not None and not (creating and value is None):
+                out[target.name] = _written(rule, target, side, value, id_of)
+        if creating:
+            self._complete(side, out)
+        return out
+
+    def _complete(self, side: Side, out: dict[str, Value]) -> None:
+        for rule in self.pair.rules:
+            target = rule.of(side)
+            if target is None or target.name == ARCHIVED:
+                continue
+            if rule.constant is not None:
+                out[target.name] = _typed(target, rule.constant)
+            elif (rule.required or target.required) and rule.flows(side) and out.get(target.name) in (None, "", ()):
+                raise Unfit(
+                    "required", target.name, f"{target.label or target.name} is required on the {side} and is empty"
+                )
+
+
+SKIP: Canonical = "\x00skip"  # an unmapped option whose rule says: leave alone
+
+
+def _reader(rule: FieldRule, side: Side) -> Callable[..., Canonical]:
+    """Return the function that turns one told value into its canonical form."""
+    transform = TRANSFORMS.get(rule.transform)
+    forward = side == _source_side(rule)
+    change = transform[0 if forward else 1] if transform else None
+    convert = _converter(rule, side)
+    if change is None:
+        return lambda value, record, key_of: convert(value, key_of)
+    return lambda value, record, key_of: convert(change(value, record, rule), key_of)
+
+
+def _converter(rule: FieldRule, side: Side) -> Callable[[Value, KeyOf], Canonical]:
+    kind, scale, resolution = rule.kind, rule.scale, rule.resolution
+    if rule.options is not None:
+        return lambda value, _: _token(rule, side, value)
+    if kind in (Kind.DECIMAL, Kind.MONEY):
+        return lambda value, _: canonical_decimal(value, scale)
+    if kind is Kind.REF:
+        return lambda value, key_of: _ref(value, key_of)
+    if kind is Kind.ROWS:
+        readers = [(n, f, _reader(r, side)) for n, f, r in reads_of(rule.rows, side)]
+        return lambda value, key_of: _rows(value, readers, key_of)
+    if kind is Kind.DATETIME:
+        return lambda value, _: canonical_datetime(value, resolution)  # type: ignore[arg-type]
+    if kind is Kind.DATE:
+        return lambda value, _: value.isoformat()[:10] if isinstance(value, date) else None
+    if kind is Kind.BOOLEAN:
+        return lambda value, _: None if value is None else bool(value)
+    if kind is Kind.INTEGER:
+        return lambda value, _: None if value is None else int(value)  # type: ignore[arg-type]
+    return lambda value, _: canonical_text(value)
+
+
+def _token(rule: FieldRule, side: Side, value: Value) -> Canonical:
+    options = rule.options
+    if options is None or value is None:
+        return None
+    if isinstance(value, frozenset):
+        return sorted(str(_token(rule, side, key)) for key in value)
+    key = str(value)
+    token = options.read[side].get(key)
+    if token is not None:
+        return token
+    if rule.unmapped == "skip":
+        return SKIP
+    if rule.unmapped == "default" and rule.default:
+        return rule.default
+    return f"!{key}"
+
+
+def _ref(value: Value, key_of: KeyOf) -> Canonical:
+    if not isinstance(value, Ref) or not value.id:
+        return None
+    key = key_of(value.entity, value.id)
+    return f"@{key}" if key else f"?{value.entity}:{value.id}"
+
+
+def _rows(value: Value, readers: Sequence[tuple[str, str, Callable[..., Canonical]]], key_of: KeyOf) -> Canonical:
+    if not isinstance(value, tuple):
+        return None
+    lines: list[object] = []
+    for row in value:
+        record = Record("", row.id, row.values)
+        line = {n: read(row.values[f], record, key_of) for n, f, read in readers if f in row.values}
+        lines.append({name: item for name, item in line.items() if item is not SKIP})
+    return lines
+
+
+def _written(rule: FieldRule, target: Field, side: Side, value: Canonical, id_of: IdOf) -> Value:
+    """Turn one canonical value into what `side` is sent."""
+    if value is None:
+        if target.required:
+            raise Unfit("required", target.name, f"{target.label or target.name} can't be emptied on the {side}")
+        return None
+    if rule.options is not None:
+        return _option(rule, target, side, value)
+    kind = target.kind
+    if kind is Kind.REF:
+        return _partner(rule, str(value), side, id_of)
+    if kind is Kind.ROWS:
+        return _written_rows(rule, target, side, value, id_of)
+    plain = _typed(target, value)
+    transform = TRANSFORMS.get(rule.transform)
+    back = transform[1] if transform and side == _source_side(rule) else None
+    if back is not None:
+        plain = back(plain, Record("", "", {}), rule)
+    return _fitted(rule, target, side, plain)
+
+
+def _fitted(rule: FieldRule, target: Field, side: Side, value: Value) -> Value:
+    if isinstance(value, str) and target.max_length is not None and len(value) > target.max_length:
+        if rule.transform == "truncate" or rule.args.get("truncate"):
+            return value[: target.max_length].rstrip()
+        raise Unfit(
+            "too long",
+            target.name,
+            f"{target.label or target.name} takes at most {target.max_length} characters on the {side}, this value has "
+            f"{len(value)}. Shorten it, or let the mapping cut it (transform: truncate).",
+        )
+    return value
+
+
+def _option(rule: FieldRule, target: Field, side: Side, value: Canonical) -> Value:
+    options = rule.options
+    if options is None:
+        return str(value)
+    if isinstance(value, list):
+        return frozenset(str(_option(rule, target, side, item)) for item in value if isinstance(item, str))
+    token = str(value)
+    key = options.write[side].get(token)
+    if key is not None:
+        return key
+    if rule.default and rule.unmapped == "default":
+        fallback = options.write[side].get(rule.default)
+        if fallback is not None:
+            return fallback
+    other = OTHER[side]
+    label = options.labels.get(other, {}).get(token.removeprefix("!"), token.removeprefix("!"))
+    raise Unfit(
+        "no option",
+        target.name,
+        f"The option {label!r} has no partner in {target.label or target.name} on the {side}. Map it in the picklist, or add an "
+        "option with the same label there.",
+    )
+
+
+def _partner(rule: FieldRule, value: str, side: Side, id_of: IdOf) -> Value:
+    if not value.startswith("@"):
+        raise Unlinked(rule.name, value)
+    found = id_of(value[1:], side)
+    if found is None:
+        raise Unlinked(rule.name, value)
+    return found
+
+
+def _written_rows(rule: FieldRule, target: Field, side: Side, value: Canonical, id_of: IdOf) -> Value:
+    by_name = {child.name: child for child in rule.rows}
+    out: list[Row] = []
+    for line in value if isinstance(value, list) else []:
+        values: dict[str, Value] = {}
+        for name, item in line.items() if isinstance(line, dict) else ():
+            child = by_name.get(name)
+            own = child.of(side) if child else None
+            if child is not None and own is not None and own.write is not Write.NEVER:
+                values[own.name] = _written(child, own, side, item, id_of)
+        for child in rule.rows:
+            own = child.of(side)
+            if child.constant is not None and own is not None:
+                values[own.name] = _typed(own, child.constant)
+        out.append(Row(values))
+    return tuple(out)
+
+
+_TYPES: dict[Kind, Callable[[object], Value]] = {
+    Kind.DECIMAL: lambda v: Decimal(str(v)),
+    Kind.MONEY: lambda v: Decimal(str(v)),
+    Kind.INTEGER: lambda v: int(str(v)),
+    Kind.BOOLEAN: bool,
+    Kind.DATE: lambda v: date.fromisoformat(str(v)[:10]),
+    Kind.DATETIME: lambda v: datetime.fromisoformat(str(v)),
+}
+
+
+def _typed(target: Field, value: object) -> Value:
+    convert = _TYPES.get(target.kind)
+    try:
+        return convert(value) if convert else str(value)
+    except (ValueError, ArithmeticError) as error:
+        raise Unfit("wrong kind", target.name, f"{value!r} is not a {target.kind}") from error
+
+
+def references(values: CanonicalValues, rules: Mapping[str, FieldRule]) -> Iterable[tuple[str, str]]:
+    """Yield (mapping name, reference) of canonical values, also of those inside rows."""
+    for name, value in values.items():
+        rule = rules.get(name)
+        if rule is None:
+            continue
+        if rule.kind is Kind.REF and isinstance(value, str):
+            yield name, value
+        elif rule.rows and isinstance(value, list):
+            children = {child.name: child for child in rule.rows}
+            for line in value:
+                if isinstance(line, dict):
+                    for _, reference in references(line, children):
+                        yield name, reference
+
+
+def resolved(values: CanonicalValues, key_of: Callable[[str], str | None], rules: Mapping[str, FieldRule]) -> bool:
+    """Replace "?entity:id" by "@key" where the link is known by now; whether anything was replaced."""
+    changed = False
+    for name, value in values.items():
+        rule = rules.get(name)
+        if isinstance(value, str) and value.startswith("?") and rule is not None and rule.kind is Kind.REF:
+            key = key_of(value[1:])
+            if key:
+                values[name], changed = f"@{key}", True
+        elif isinstance(value, list) and rule is not None and rule.rows:
+            children = {child.name: child for child in rule.rows}
+            for line in value:
+                if isinstance(line, dict):
+                    changed = resolved(line, key_of, children) or changed
+    return changed

@@ -1,0 +1,150 @@
+"""Which value does each field get, and who loses?  A three-way merge by field: pure, and the same answer on every run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from connectors.sync.mapping import LEFT, OTHER, RIGHT, FieldRule, Side
+from connectors.sync.values import Canonical, CanonicalValues
+
+MISSING: Canonical = "\x00missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """When each side was last changed, in UTC, and how far two clocks may be apart."""
+
+    left: datetime | None
+    right: datetime | None
+    tolerance: timedelta = timedelta(0)
+
+
+def last_updated_wins(moments: Moments) -> Side:
+    """A tie within the tolerance goes to the left, so that two runs reach the same answer."""
+    if moments.left is None or moments.right is None:
+        return LEFT if moments.right is None else RIGHT
+    return RIGHT if moments.right > moments.left + moments.tolerance else LEFT
+
+
+POLICIES: dict[str, Callable[[Moments], Side | None]] = {
+    "last_updated": last_updated_wins,
+    "left": lambda moments: LEFT,
+    "right": lambda moments: RIGHT,
+    "ask": lambda moments: None,
+}
+
+
+@dataclass(slots=True)
+class Merge:
+    """What follows for one linked pair of records."""
+
+    to: dict[Side, CanonicalValues] = field(default_factory=lambda: {LEFT: {}, RIGHT: {}})  # values to write
+    agreed: CanonicalValues = field(default_factory=dict)  # equal on both sides by now: becomes base without a write
+    kept: dict[Side, CanonicalValues] = field(default_factory=lambda: {LEFT: {}, RIGHT: {}})  # beside the agreed value
+    lost: dict[str, dict[str, Canonical]] = field(default_factory=dict)  # field -> {losing side: its value}
+    conflicts: list[str] = field(default_factory=list)
+    drift: list[str] = field(default_factory=list)  # changed where it can't flow from: kept, shown, not written over
+    lossy: list[str] = field(default_factory=list)
+    rule: dict[str, str] = field(default_factory=dict)  # field -> why
+
+
+def merge(
+    rules: Iterable[FieldRule],
+    base: Mapping[Side, CanonicalValues],
+    now: Mapping[Side, CanonicalValues],
+    cut: Mapping[Side, frozenset[str]],
+    moments: Moments,
+) -> Merge:
+    """Merge two sides of a record.  `base` is what each side held when they agreed (a missing field: never agreed);
+    `now` what they hold; `cut` the fields in which a side holds less than was agreed."""
+    result = Merge()
+    for rule in rules:
+        name = rule.name
+        left, right = now[LEFT].get(name, MISSING), now[RIGHT].get(name, MISSING)
+        base_left, base_right = base[LEFT].get(name, MISSING), base[RIGHT].get(name, MISSING)
+        left = base_left if left is MISSING else left
+        right = base_right if right is MISSING else right
+        if left is MISSING and right is MISSING:
+            continue
+        if base_left is MISSING and base_right is MISSING:
+            _first_sight(rule, left, right, moments, result)
+        else:
+            _changed(rule, left, right, left != base_left, right != base_right, cut, moments, result)
+    return result
+
+
+def _first_sight(rule: FieldRule, left: Canonical, right: Canonical, moments: Moments, result: Merge) -> None:
+    name = rule.name
+    if left == right:
+        result.agreed[name], result.rule[name] = left, "the same on both sides"
+    elif _empty(right) and not _empty(left) and rule.writable(RIGHT, creating=False):
+        result.to[RIGHT][name], result.rule[name] = left, "empty on the right"
+    elif _empty(left) and not _empty(right) and rule.writable(LEFT, creating=False):
+        result.to[LEFT][name], result.rule[name] = right, "empty on the left"
+    elif _empty(left) != _empty(right) and rule.direction != "both":
+        # The empty side is where values come from: nothing is blanked at first sight, the other side keeps what it has.
+        filled: Side = LEFT if _empty(right) else RIGHT
+        result.agreed[name], result.rule[name] = None, f"only the {filled} had a value when they met"
+        result.kept[filled][name] = left if filled == LEFT else right
+    else:
+        _both(rule, left, right, moments, result)
+
+
+def _empty(value: Canonical) -> bool:
+    return value is None or value is MISSING or value == []
+
+
+def _changed(
+    rule: FieldRule,
+    left: Canonical,
+    right: Canonical,
+    left_changed: bool,
+    right_changed: bool,
+    cut: Mapping[Side, frozenset[str]],
+    moments: Moments,
+    result: Merge,
+) -> None:
+    name = rule.name
+    if not left_changed and not right_changed:
+        return
+    if left_changed and right_changed:
+        if left == right:
+            result.agreed[name], result.rule[name] = left, "changed alike on both sides"
+        else:
+            _both(rule, left, right, moments, result)
+        return
+    source: Side = LEFT if left_changed else RIGHT
+    value = left if left_changed else right
+    if not rule.writable(OTHER[source], creating=False):
+        result.drift.append(name)
+        result.rule[name] = f"changed on the {source}, but this field does not flow to the {OTHER[source]}"
+    elif name in cut[source] and rule.guard != "overwrite":
+        result.lossy.append(name)
+        result.rule[name] = f"the {source} holds a cut value: writing it back would lose text"
+    else:
+        result.to[OTHER[source]][name], result.rule[name] = value, f"changed on the {source}"
+
+
+def _both(rule: FieldRule, left: Canonical, right: Canonical, moments: Moments, result: Merge) -> None:
+    """Both sides hold something else and nothing tells that one is older, but the policy."""
+    name = rule.name
+    to_left, to_right = rule.writable(LEFT, creating=False), rule.writable(RIGHT, creating=False)
+    if not to_left and not to_right:
+        result.drift.append(name)
+        result.rule[name] = "differs, but this field flows to neither side"
+        return
+    if to_left and to_right:
+        winner = POLICIES[rule.policy](moments)
+        why = {"last_updated": "the last update wins", "ask": "a person decides"}.get(rule.policy, f"{rule.policy} wins")
+    else:
+        winner, why = (LEFT if to_right else RIGHT), "flows one way"
+    if winner is None:
+        result.conflicts.append(name)
+        result.rule[name] = why
+        return
+    loser = OTHER[winner]
+    value = left if winner == LEFT else right
+    result.to[loser][name], result.rule[name] = value, f"changed on both sides: {why}"
+    result.lost[name] = {loser: right if winner == LEFT else left}

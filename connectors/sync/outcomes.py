@@ -1,0 +1,349 @@
+"""What became of a batch?  Records every outcome on its change and its link in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from django.db.models import Q
+
+from connectors.contract import Fetched, Operation, Outcome, Record, Result, RetryableError, Safe, Unanswered, Verb
+from connectors.models import Promotion, RecordChange, RecordLink
+from connectors.sync import store
+from connectors.sync.context import Context, modified_text
+from connectors.sync.mapping import ARCHIVED, OTHER, Pair, Side
+from connectors.sync.plan import Life, Pending
+from connectors.sync.planning import release, rest
+from connectors.sync.pull import fetch_and_stage
+from connectors.sync.stage import ENDED, LINKED
+from connectors.sync.values import CanonicalValues, decode, encode
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One change on its way."""
+
+    change_id: int
+    link_id: int
+    link_key: str
+    operation: Operation
+    after: CanonicalValues  # without what was left out
+    left_out: frozenset[str] = frozenset()
+
+    def with_current(self, record: Record) -> Item:
+        """Add the record as it is now, and its version as the expected one."""
+        operation = replace(self.operation, current=record, expect=self.operation.expect or record.version)
+        return replace(self, operation=operation)
+
+
+@dataclass(slots=True)
+class LinkRow:
+    """A link as it is when its outcome is recorded."""
+
+    id: int
+    revision: int
+    base: str
+    left_staged: str | None
+    left_quirk: str
+    right_staged: str | None
+    right_quirk: str
+    pending: int | None
+    left_life: int
+    right_life: int
+
+
+LINK_COLUMNS = (
+    "id", "revision", "base", "left_staged", "left_quirk", "right_staged", "right_quirk", "pending", "left_life", "right_life",
+)  # fmt: skip
+
+
+def record_outcomes(
+    ctx: Context, pair: Pair, side: Side, items: Sequence[Item], outcomes: Sequence[Outcome], *, repeat: bool = False
+) -> None:
+    """Store what each item came to.  Raises RetryableError where something is to be done later."""
+    by_key = {outcome.key: outcome for outcome in outcomes}
+    answers = [(item, by_key.get(item.operation.key) or Outcome(item.operation.key, Result.UNKNOWN)) for item in items]
+    answers = _read_back(ctx, pair, side, answers, repeat=repeat)
+    written = [(i, o) for i, o in answers if o.result is Result.WRITTEN]
+    refused = [(i, o) for i, o in answers if o.result in (Result.REJECTED, Result.EXISTS)]
+    with ctx.world.transaction("record outcomes"):
+        _store_written(ctx, pair, side, written)
+        for item, outcome in refused:
+            _store_refused(ctx, pair, side, item, outcome)
+        _store_others(ctx, answers)
+    moved = [i for i, o in answers if o.result in (Result.CONFLICT, Result.GONE)]
+    if moved:
+        _look_again(ctx, pair, side, moved)
+    _raise_if_unfinished(answers, ctx.world.now())
+
+
+def _read_back(
+    ctx: Context, pair: Pair, side: Side, answers: list[tuple[Item, Outcome]], *, repeat: bool
+) -> list[tuple[Item, Outcome]]:
+    """Where the answer did not tell the values, read them; where a repeat met its own first try, adopt that."""
+    entity = pair.entity(side)
+    asked: list[str] = []
+    for item, outcome in answers:
+        own = outcome.result is Result.EXISTS and entity.safe is Safe.CLIENT_ID and outcome.id in ("", item.operation.id)
+        again = repeat and outcome.result is Result.CONFLICT and item.operation.verb is not Verb.CREATE
+        silent = outcome.result is Result.WRITTEN and outcome.values is None and item.operation.verb is not Verb.DELETE
+        if own or again or silent:
+            asked.append(outcome.id or item.operation.id)
+    if not asked:
+        return answers
+    fetched: Fetched = ctx.connectors[side].fetch(entity.name, asked, ctx.wanted(side, entity.name))
+    ctx.reads[side] += len(fetched.records)
+    records = {record.id: record for record in fetched.records}
+    return [(item, _seen_now(ctx, pair, side, item, outcome, records)) for item, outcome in answers]
+
+
+def _seen_now(
+    ctx: Context, pair: Pair, side: Side, item: Item, outcome: Outcome, records: dict[str, Record]
+) -> Outcome:
+    record = records.get(outcome.id or item.operation.id)
+    if record is None or (outcome.result is Result.WRITTEN and outcome.values is not None):
+        return outcome
+    if outcome.result is Result.WRITTEN:
+        # Accepted as the system's own answer only when it is exactly the version that was written.
+        same = not outcome.version or outcome.version == record.version
+        return replace(outcome, values=record.values if same else None, version=outcome.version or record.version,
+                       modified=record.modified if same else outcome.modified)  # fmt: skip
+    if outcome.result is Result.EXISTS and item.operation.verb is Verb.CREATE and record.id != item.operation.id:
+        return outcome
+    if outcome.result is Result.CONFLICT and not _holds(ctx, pair, side, item, record):
+        return outcome
+    return Outcome(
+        item.operation.key, Result.WRITTEN, record.id, record.version, record.values, record.modified,
+        code=outcome.code, message="settled: an earlier try had done it",
+    )  # fmt: skip
+
+
+def _holds(ctx: Context, pair: Pair, side: Side, item: Item, record: Record) -> bool:
+    """Whether a record holds what an earlier try may have written."""
+    if item.operation.verb in (Verb.ARCHIVE, Verb.RESTORE):
+        return record.archived == (item.operation.verb is Verb.ARCHIVE)
+    mapper = ctx.mappers[pair.id]
+    keys = ctx.keys_of(side, set(mapper.refs(side, record.values)))
+    now = mapper.canonical(side, record, lambda entity, record_id: keys.get((entity, record_id)))
+    return all(now.get(name) == value for name, value in item.after.items())
+
+
+def _links(ids: Sequence[int]) -> dict[int, LinkRow]:
+    rows = store.read(RecordLink.objects.filter(pk__in=ids).values_list(*LINK_COLUMNS))
+    return {int(str(row[0])): LinkRow(*row) for row in rows}  # type: ignore[arg-type]
+
+
+LINK_SET = (
+    "base", "{s}_staged", "{s}_quirk", "{o}_staged", "{s}_entity", "{s}_id", "{s}_version", "{s}_modified", "{s}_life", "{s}_match",
+    "state", "ended", "pending", "reason", "args", "waits_on", "touched_run",
+)  # fmt: skip
+
+
+def _store_written(ctx: Context, pair: Pair, side: Side, written: Sequence[tuple[Item, Outcome]]) -> None:
+    if not written:
+        return
+    links = _links([item.link_id for item, _ in written])
+    others = _other_open([item.link_id for item, _ in written], side)
+    keys = _answered_keys(ctx, pair, side, written)
+    rows, changes, released, promoted = [], [], set(), []
+    for item, outcome in written:
+        link = links[item.link_id]
+        rows.append(_written_row(ctx, pair, side, item, outcome, link, keys, item.link_id in others))
+        record_id = outcome.id or item.operation.id
+        changes.append(("written", None, record_id, "", outcome.version, outcome.message[:1000], item.change_id))
+        if item.operation.verb is Verb.CREATE:
+            released.add(item.link_key)
+            promoted.append(item.link_id)
+    columns = tuple(name.format(s=side, o=OTHER[side]) for name in LINK_SET)
+    store.update_many(RecordLink, columns, ("id",), rows, bump="revision")
+    store.update_many(RecordChange, ("status", "open", "record_id", "sent", "version", "message"), ("id",), changes)
+    if released:
+        release(ctx, released)
+    if side in pair.on_request and promoted:
+        _promotions_done(ctx, pair, OTHER[side], promoted)
+
+
+def _other_open(link_ids: Sequence[int], side: Side) -> set[int]:
+    rows = RecordChange.objects.filter(link__in=link_ids, side=OTHER[side], status__in=["planned", "sending", "unknown"])
+    return {int(str(row[0])) for row in store.read(rows.values_list("link"))}
+
+
+def _answered_keys(
+    ctx: Context, pair: Pair, side: Side, written: Sequence[tuple[Item, Outcome]]
+) -> dict[tuple[str, str], str]:
+    mapper = ctx.mappers[pair.id]
+    wanted: set[tuple[str, str]] = set()
+    for _, outcome in written:
+        if outcome.values is not None:
+            wanted.update(mapper.refs(side, outcome.values))
+    return ctx.keys_of(side, wanted) if wanted else {}
+
+
+def _written_row(
+    ctx: Context, pair: Pair, side: Side, item: Item, outcome: Outcome, link: LinkRow,
+    keys: dict[tuple[str, str], str], other_open: bool,
+) -> tuple[object, ...]:  # fmt: skip
+    verb, other = item.operation.verb, OTHER[side]
+    record_id = outcome.id or item.operation.id
+    if verb is Verb.DELETE or (verb is Verb.ARCHIVE and not item.after):
+        life = Life.GONE if verb is Verb.DELETE else Life.ARCHIVED
+        return (
+            link.base, _staged(link, side), _quirk(link, side), _staged(link, other), pair.entity(side).name, record_id,
+            outcome.version, modified_text(outcome.modified), int(life), "", ENDED, link.id, None, "", "", None, ctx.run.pk, link.id,
+        )  # fmt: skip
+    base = {**decode(link.base), **{n: v for n, v in item.after.items() if n in pair.tracked}}
+    quirk = {n: v for n, v in decode(_quirk(link, side)).items() if n not in item.after}
+    staged_own: CanonicalValues = _decoded(_staged(link, side)) or {}
+    staged_own = {n: v for n, v in staged_own.items() if n not in item.after}
+    archived = _archived(item, link.left_life if side == "left" else link.right_life)
+    if verb is Verb.CREATE and pair.keeps_archived:
+        base[ARCHIVED] = False
+    staged_other = rest(_decoded(_staged(link, other)), base, decode(_quirk(link, other)), pair)
+    if outcome.values is not None:
+        record = Record(pair.entity(side).name, record_id, outcome.values, archived=archived)
+        now = ctx.mappers[pair.id].canonical(side, record, lambda entity, i: keys.get((entity, i)))
+        now = {n: v for n, v in now.items() if n in pair.tracked}
+        now.pop(ARCHIVED, None)
+        # What the write's own answer shows differently for a written field is this side's way of storing it.
+        quirk.update({n: now[n] for n in item.after if n in now and now[n] != base.get(n)})
+        staged_own = {**staged_own, **{n: v for n, v in now.items() if n not in item.after}}
+    own = {**base, **quirk}
+    staged_own = {n: v for n, v in staged_own.items() if n not in own or own[n] != v}
+    staged = rest({**own, **staged_own}, base, quirk, pair) if staged_own else None
+    pending, reason, args, waits_on = _after(item, staged, staged_other, other_open)
+    return (
+        encode(base), staged, encode(quirk) if quirk else "", staged_other, pair.entity(side).name, record_id, outcome.version,
+        modified_text(outcome.modified), int(Life.ARCHIVED if archived else Life.LIVE), pair.match_hash({**base, **own}),
+        LINKED, 0, pending, reason, args, waits_on, ctx.run.pk, link.id,
+    )  # fmt: skip
+
+
+def _after(
+    item: Item, staged: str | None, staged_other: str | None, other_open: bool
+) -> tuple[int | None, str, str, str | None]:
+    """Why a link is not agreed after a write: the other side's write is still open, or something is left to plan."""
+    if other_open:
+        return int(Pending.PLANNED), "planned", "", None
+    if staged is None and staged_other is None:
+        return None, "", "", None
+    return int(Pending.DIRTY), "changed", "", None
+
+
+def _archived(item: Item, life: int) -> bool:
+    if item.operation.verb in (Verb.ARCHIVE, Verb.RESTORE):
+        return item.operation.verb is Verb.ARCHIVE
+    return item.operation.verb is Verb.UPDATE and life == Life.ARCHIVED
+
+
+def _staged(link: LinkRow, side: Side) -> str | None:
+    return link.left_staged if side == "left" else link.right_staged
+
+
+def _quirk(link: LinkRow, side: Side) -> str:
+    return link.left_quirk if side == "left" else link.right_quirk
+
+
+def _decoded(text: str | None) -> CanonicalValues | None:
+    return None if text is None else decode(text)
+
+
+def _store_refused(ctx: Context, pair: Pair, side: Side, item: Item, outcome: Outcome) -> None:
+    message = outcome.message or "The system refused the record without saying why."
+    if outcome.result is Result.EXISTS:
+        message = _taken(ctx, pair, side, outcome) or message
+    code = outcome.code or str(outcome.result)
+    print_ = fingerprint(pair, side, code, outcome.field)
+    RecordChange.objects.filter(pk=item.change_id).update(
+        status="rejected", open=None, sent="", code=code[:100], field=outcome.field[:100], message=message[:1000],
+        fingerprint=print_, batch_key="", record_id=item.operation.id if item.operation.verb is not Verb.CREATE else "",
+    )  # fmt: skip
+    park(ctx, item.link_id, code, outcome.field, message, side, print_)
+    if side in pair.on_request:
+        link = RecordLink.objects.get(pk=item.link_id)
+        Promotion.objects.filter(
+            entity_sync=pair.id, side=OTHER[side], status="queued", external_id=getattr(link, f"{OTHER[side]}_id") or ""
+        ).update(status="error", reason=message[:500], link=link)
+
+
+def park(ctx: Context, link_id: int, code: str, field_name: str, message: str, side: Side, print_: str) -> None:
+    """Set a link aside with its reason until something about it changes or a person asks."""
+    RecordLink.objects.filter(pk=link_id).update(
+        pending=int(Pending.PARKED),
+        reason="parked",
+        args=encode({"code": code, "field": field_name, "message": message[:1000], "side": side, "fingerprint": print_}),
+        touched_run=ctx.run.pk,
+    )
+
+
+def fingerprint(pair: Pair, side: Side, code: str, field_name: str) -> str:
+    """What records parked for the same cause have in common."""
+    return f"{pair.id}.{side[0]}.{code or 'rejected'}.{field_name}"[:40]
+
+
+def _taken(ctx: Context, pair: Pair, side: Side, outcome: Outcome) -> str:
+    """Say which record is in the way, and whether it already has a partner."""
+    if not outcome.id:
+        return outcome.message
+    entity = pair.entity(side).name
+    link = RecordLink.objects.filter(
+        Q(**{f"{side}_entity": entity, f"{side}_id": outcome.id}), integration=ctx.integration, ended=0
+    ).first()
+    partner = getattr(link, f"{OTHER[side]}_id", None) if link else None
+    linked = f", which is linked to {getattr(link, f'{OTHER[side]}_entity')} {partner}" if partner else ", which has no partner"
+    return f"The name is taken by {entity} {outcome.id}{linked}. {outcome.message}"
+
+
+def _store_others(ctx: Context, answers: Sequence[tuple[Item, Outcome]]) -> None:
+    for item, outcome in answers:
+        row = RecordChange.objects.filter(pk=item.change_id)
+        if outcome.result is Result.CONFLICT or (outcome.result is Result.GONE and item.operation.verb is not Verb.DELETE):
+            row.update(status="conflict", open=None, sent="", code=outcome.code[:100], message=outcome.message[:1000])
+            again = item.link_id not in ctx.retried
+            ctx.retried.add(item.link_id)
+            RecordLink.objects.filter(pk=item.link_id).update(
+                pending=int(Pending.DIRTY if again else Pending.WAITING),
+                reason="changed" if again else "changed meanwhile",
+                touched_run=ctx.run.pk,
+            )
+        elif outcome.result is Result.GONE:
+            row.update(status="written", open=None, sent="", message="it was gone already")
+            RecordLink.objects.filter(pk=item.link_id).update(
+                state=ENDED, ended=item.link_id, pending=None, reason="", waits_on=None, touched_run=ctx.run.pk
+            )
+        elif outcome.result is Result.LATER:
+            row.update(status="planned", open=1, code=outcome.code[:100], message=outcome.message[:1000])
+        elif outcome.result is Result.UNKNOWN:
+            row.update(status="unknown", open=3, code=outcome.code[:100], message=outcome.message[:1000])
+
+
+def _look_again(ctx: Context, pair: Pair, side: Side, moved: Sequence[Item]) -> None:
+    """Read what was not as expected and stage it, so that it is planned on what is there."""
+    asked = [item for item in moved if item.operation.verb is not Verb.DELETE and item.operation.id]
+    waiting = {item.link_id for item in asked if RecordLink.objects.filter(pk=item.link_id, reason="changed meanwhile").exists()}
+    fetch_and_stage(ctx, side, pair.entity(side).name, [item.operation.id for item in asked])
+    if waiting:
+        RecordLink.objects.filter(pk__in=waiting, pending=Pending.DIRTY).update(
+            pending=int(Pending.WAITING), reason="changed meanwhile"
+        )
+
+
+def _raise_if_unfinished(answers: Sequence[tuple[Item, Outcome]], now: datetime) -> None:
+    later = [outcome for _, outcome in answers if outcome.result is Result.LATER]
+    unknown = [outcome for _, outcome in answers if outcome.result is Result.UNKNOWN]
+    if unknown:
+        raise Unanswered(f"{len(unknown)} writes were not answered: {unknown[0].message or 'no outcome was told'}")
+    if later:
+        waits = [(outcome.retry_at - now).total_seconds() for outcome in later if outcome.retry_at]
+        raise RetryableError(
+            f"{len(later)} writes are to be tried later: {later[0].message}", retry_after=max(waits, default=None)
+        )
+
+
+def _promotions_done(ctx: Context, pair: Pair, source: Side, link_ids: Sequence[int]) -> None:
+    rows = dict(RecordLink.objects.filter(pk__in=link_ids).values_list(f"{source}_id", "id"))
+    for external_id, link_id in rows.items():
+        Promotion.objects.filter(
+            entity_sync=pair.id, side=source, external_id=external_id or "", status="queued"
+        ).update(status="success", reason="", link_id=link_id)
+

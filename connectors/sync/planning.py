@@ -1,0 +1,314 @@
+"""Which writes follow from what was staged?  Asks the pure planner for each link out of agreement and stores its decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from django.db.models import Q
+
+from connectors.contract import Ref
+from connectors.models import Promotion, RecordChange, RecordLink, Run
+from connectors.sync import store
+from connectors.sync.compile import tolerance
+from connectors.sync.context import Context
+from connectors.sync.guards import Guard
+from connectors.sync.mapping import LEFT, OTHER, RIGHT, Pair, Side, references, resolved
+from connectors.sync.plan import Context as PlanContext
+from connectors.sync.plan import Decision, Life, LinkState, Pending, PlannedWrite, SideState, decide
+from connectors.sync.stage import DISCONNECTED, ENDED, HELD, LINKED, NEW
+from connectors.sync.values import CanonicalValues, decode, encode
+
+BLOCK = 1000
+COLUMNS = (
+    "id", "key", "revision", "state", "base", "args",
+    "left_entity", "left_id", "left_version", "left_modified", "left_life", "left_staged", "left_quirk",
+    "right_entity", "right_id", "right_version", "right_modified", "right_life", "right_staged", "right_quirk",
+)  # fmt: skip
+OPEN = {"planned": 1, "sending": 2, "unknown": 3}  # RecordChange.open by status
+LINK_SET = (
+    "base", "left_staged", "left_quirk", "right_staged", "right_quirk", "state", "ended", "pending", "reason", "args",
+    "waits_on", "touched_run",
+)  # fmt: skip
+CHANGE_COLUMNS = (
+    "run", "link", "entity_sync", "side", "verb", "status", "open", "key", "batch_key", "batch_pos", "record_id", "before",
+    "after", "sent", "lost", "expect", "link_revision", "settings_revision", "fence", "rule", "version", "code", "field",
+    "message", "fingerprint", "at",
+)  # fmt: skip
+
+
+def plan(ctx: Context) -> int:
+    """Plan every link of the run's pairs that needs it.  Returns how many writes were planned."""
+    planned = 0
+    complete = _complete(ctx)
+    for pair in ctx.pairs:
+        last = 0
+        while True:
+            rows = store.read(
+                RecordLink.objects.filter(entity_sync=pair.id, pending=Pending.DIRTY, id__gt=last, scope=ctx.scope.pk)
+                .order_by("id")
+                .values_list(*COLUMNS)[:BLOCK]
+            )
+            if rows:
+                planned += Planner(ctx, pair, complete[pair.id]).block(rows)
+                last = int(str(rows[-1][0]))
+            if len(rows) < BLOCK:
+                break
+            ctx.check_slice()
+    return planned
+
+
+def _complete(ctx: Context) -> dict[int, dict[Side, bool]]:
+    done = set(ctx.scope.cursors.filter(complete_at__isnull=False).values_list("side", "feed"))
+    return {pair.id: {side: (side, pair.entity(side).feed) in done for side in (LEFT, RIGHT)} for pair in ctx.pairs}
+
+
+@dataclass
+class Planner:
+    """Plans links of one pair, a block at a time."""
+
+    ctx: Context
+    pair: Pair
+    complete: dict[Side, bool]
+    links: list[tuple[object, ...]] = field(default_factory=list)
+    changes: list[tuple[object, ...]] = field(default_factory=list)
+    respawns: list[tuple[LinkState, Side]] = field(default_factory=list)
+    released: set[str] = field(default_factory=set)
+
+    @property
+    def preview(self) -> bool:
+        """A preview proposes and leaves the links as they are."""
+        return self.ctx.run.purpose == Run.Purpose.PREVIEW
+
+    def block(self, rows: Sequence[tuple[object, ...]]) -> int:
+        """Decide a block and store the decisions in one transaction."""
+        states = [_link_state(row) for row in rows]
+        self._resolve(states)
+        self._promotions(states)
+        context = PlanContext(
+            self.pair, self.complete, tolerance(self.pair, self.ctx.skew), self._linkable(states)
+        )
+        proposed = self._already_proposed(states)
+        for link in states:
+            decision = decide(link, context)
+            self._store(link, decision, link.id in proposed)
+        with self.ctx.world.transaction("store plan"):
+            store.insert_many(RecordChange, CHANGE_COLUMNS, self.changes)
+            store.update_many(RecordLink, LINK_SET, ("id", "revision"), self.links, bump="revision")
+            self._respawn()
+            if self.released:
+                release(self.ctx, self.released)
+        return sum(1 for change in self.changes if change[5] == "planned")
+
+    def _resolve(self, states: Sequence[LinkState]) -> None:
+        """References whose record was unknown when it was staged may be known by now."""
+        for side in (LEFT, RIGHT):
+            unknown = {
+                ref[1:]
+                for link in states
+                for _, ref in references(link.sides[side].staged or {}, self.pair.by_name)
+                if ref.startswith("?")
+            }
+            if not unknown:
+                continue
+            pairs = [tuple(name.split(":", 1)) for name in unknown]
+            keys = self.ctx.keys_of(side, [(entity, record_id) for entity, record_id in pairs])
+            by_name = {f"{entity}:{record_id}": key for (entity, record_id), key in keys.items()}
+            for link in states:
+                staged = link.sides[side].staged
+                if staged is not None:
+                    resolved(staged, by_name.get, self.pair.by_name)
+
+    def _promotions(self, states: Sequence[LinkState]) -> None:
+        for target in self.pair.on_request:
+            source = OTHER[target]
+            ids = {link.sides[source].id: link for link in states}
+            rows = Promotion.objects.filter(
+                entity_sync=self.pair.id, side=source, status="queued", external_id__in=[i for i in ids if i]
+            ).values_list("external_id", flat=True)
+            for record_id in rows:
+                ids[record_id].promoted = True
+
+    def _linkable(self, states: Sequence[LinkState]) -> dict[str, dict[Side, str]]:
+        keys = {
+            ref[1:]
+            for link in states
+            for side in (LEFT, RIGHT)
+            for _, ref in references(link.now(side), self.pair.by_name)
+            if ref.startswith("@")
+        }
+        found: dict[str, dict[Side, str]] = {}
+        for key, sides in self.ctx.partners(sorted(keys)).items():
+            found[key] = {
+                side: _state(sides[side][0], sides[side][1], sides[side][2], other_life=sides[OTHER[side]][1])
+                for side in (LEFT, RIGHT)
+            }
+        return found
+
+    def _already_proposed(self, states: Sequence[LinkState]) -> set[int]:
+        """Deletes that wait for approval are proposed once, not at each run."""
+        rows = RecordChange.objects.filter(
+            link__in=[link.id for link in states], status="proposed", verb__in=["delete", "archive"]
+        )
+        return set(rows.exclude(run__purpose=Run.Purpose.PREVIEW).values_list("link_id", flat=True))
+
+    def _store(self, link: LinkState, decision: Decision, proposed: bool) -> None:
+        if decision.respawn:
+            self.respawns.append((link, decision.respawn))
+        base, staged, quirk = _adopted(link, decision, self.pair)
+        state = LINKED if decision.adopt else (NEW if link.base is None else LINKED)
+        ended = link.id if decision.end or decision.respawn else 0
+        if ended:
+            state = ENDED
+            self.released.add(link.key)
+        elif decision.adopt:
+            self.released.add(link.key)
+        pending: int | None = None if decision.pending is None else int(decision.pending)
+        reason, args = decision.reason, encode(decision.args) if decision.args else ""
+        if pending is None and not ended and (staged[LEFT] is not None or staged[RIGHT] is not None):
+            pending, reason = int(Pending.SKIPPED), "prevented"
+        if decision.writes and (self.preview or decision.propose):
+            status = "proposed"
+            if self.preview and not decision.propose:
+                pending, reason = int(Pending.DIRTY), "changed"
+        else:
+            status = "planned"
+        self.links.append(
+            (base, staged[LEFT], quirk[LEFT], staged[RIGHT], quirk[RIGHT], state, ended, pending, reason, args,
+             None if ended else decision.waits_on, self.ctx.run.pk, link.id, link.revision)  # fmt: skip
+        )
+        if decision.propose and proposed:
+            return
+        for write in decision.writes:
+            self.changes.append(self._change(link, write, status))
+
+    def _change(self, link: LinkState, write: PlannedWrite, status: str) -> tuple[object, ...]:
+        target = link.sides[write.side]
+        creating = write.verb == "create"
+        return (
+            self.ctx.run.pk, link.id, self.pair.id, write.side, str(write.verb), status, OPEN.get(status),
+            self.ctx.world.key(), "", 0, "" if creating else target.id or "", encode(write.before) if write.before else "",
+            encode(write.after) if write.after else "", "", encode(write.lost) if write.lost else "",
+            "" if creating else target.version, link.revision + 1, self.ctx.run.settings_revision, self.ctx.run.fence,
+            encode(write.rule) if write.rule else "", "", "", "", "", "", store.moment(self.ctx.world.now()),
+        )  # fmt: skip
+
+    def _respawn(self) -> None:
+        """End a link and let the living record begin a new one."""
+        for link, alive in self.respawns:
+            side, other = link.sides[alive], OTHER[alive]
+            values = encode(link.now(alive))
+            store.insert_many(
+                RecordLink,
+                (
+                    "key", "integration", "entity_sync", "family", "scope",
+                    f"{alive}_entity", f"{alive}_id", f"{alive}_version", f"{alive}_modified", f"{alive}_life",
+                    f"{alive}_match", f"{alive}_staged", f"{alive}_quirk",
+                    f"{other}_entity", f"{other}_id", f"{other}_version", f"{other}_modified", f"{other}_life",
+                    f"{other}_match", f"{other}_staged", f"{other}_quirk",
+                    "base", "state", "ended", "pending", "reason", "args", "revision", "settings_revision", "touched_run",
+                ),
+                [(
+                    self.ctx.world.key(), self.ctx.integration.pk, self.pair.id, self.pair.family, self.ctx.scope.pk,
+                    side.entity, side.id, side.version, side.modified, int(side.life),
+                    self.pair.match_hash(link.now(alive)), values, "",
+                    "", None, "", "", int(Life.NONE), "", None, "",
+                    "", NEW, 0, int(Pending.DIRTY), "changed", "", 1, self.pair.revision, self.ctx.run.pk,
+                )],
+            )  # fmt: skip
+            self.ctx.event(
+                "info", "recreated", f"{side.entity} {side.id} was deleted on the {other} and edited on the {alive}: it is made again."
+                if link.base is not None else f"{side.entity} {side.id} lost its partner before they ever agreed.", link_id=link.id,
+            )  # fmt: skip
+
+
+def _state(record: Ref | None, life: int, pending: int | None, *, other_life: int) -> str:
+    if record is not None and life in (Life.LIVE, Life.ARCHIVED):
+        return "id"
+    coming = other_life in (Life.LIVE, Life.ARCHIVED) and pending in (Pending.DIRTY, Pending.PLANNED)
+    return "coming" if coming else ""
+
+
+def _adopted(
+    link: LinkState, decision: Decision, pair: Pair
+) -> tuple[str, dict[Side, str | None], dict[Side, str]]:
+    """Return base, staged and quirks of both sides after what is agreed without a write."""
+    sides = link.sides
+    staged = {s: None if sides[s].staged is None else encode(sides[s].staged) for s in (LEFT, RIGHT)}
+    quirks = {s: encode(sides[s].quirk) if sides[s].quirk else "" for s in (LEFT, RIGHT)}
+    if not decision.adopt and not decision.agreed:
+        return "" if link.base is None else encode(link.base), staged, quirks
+    base = {**(link.base or {}), **(decision.agreed or {})}
+    for side in (LEFT, RIGHT):
+        kept = decision.kept.get(side, {})
+        quirk = {n: v for n, v in {**sides[side].quirk, **kept}.items() if n not in (decision.agreed or {}) or n in kept}
+        quirks[side] = encode(quirk) if quirk else ""
+        staged[side] = rest(link.sides[side].staged, base, quirk, pair)
+    return encode(base), staged, quirks
+
+
+def rest(staged: CanonicalValues | None, base: CanonicalValues, quirk: CanonicalValues, pair: Pair) -> str | None:
+    """Return a side's staged text, or None when the side equals its own base by now."""
+    if staged is None:
+        return None
+    own = {**base, **quirk}
+    if all(name in own and own[name] == value for name, value in staged.items() if name in pair.tracked):
+        return None
+    return encode(staged)
+
+
+def _link_state(row: tuple[object, ...]) -> LinkState:
+    (link_id, key, revision, _state_no, base, args, *both) = row
+    sides: dict[Side, SideState] = {}
+    for side, values in ((LEFT, both[:7]), (RIGHT, both[7:])):
+        entity, record_id, version, modified, life, staged, quirk = values
+        sides[side] = SideState(
+            str(entity),
+            None if record_id is None else str(record_id),
+            str(version),
+            str(modified),
+            Life(int(str(life))),
+            None if staged is None else decode(str(staged)),
+            decode(str(quirk)),
+        )
+    told = decode(str(args))
+    return LinkState(
+        int(str(link_id)),
+        str(key),
+        sides,
+        decode(str(base)) if base else None,
+        int(str(revision)),
+        approved=str(told.get("approved", "")),
+        resolution=str(told.get("resolution", "")),
+    )
+
+
+def release(ctx: Context, keys: set[str]) -> int:
+    """Let links that waited for one of these be planned again."""
+    released = 0
+    for block in store.blocks(sorted(keys), 500):
+        released += RecordLink.objects.filter(waits_on__in=block).exclude(
+            Q(pending=Pending.PLANNED) | Q(state__in=[HELD, ENDED, DISCONNECTED])
+        ).update(pending=int(Pending.DIRTY), reason="changed", waits_on=None, touched_run=ctx.run.pk)
+    return released
+
+
+def check_guards(ctx: Context) -> list[str]:
+    """Judge the writes that are planned in this run as a whole; returns the sentences of the limits they pass."""
+    if ctx.run.guard.get("accepted"):
+        return []
+    found: list[str] = []
+    for pair in ctx.pairs:
+        guard = Guard(pair.name, 0)
+        rows = (
+            RecordChange.objects.filter(run=ctx.run, entity_sync=pair.id, open__isnull=False)
+            .exclude(verb="create")
+            .order_by("id")
+            .values_list("side", "verb", "before", "after")
+        )
+        for side, verb, before, after in rows.iterator(chunk_size=BLOCK):
+            guard.see(side, verb, decode(before), decode(after))
+        if guard.deletes or guard.blanked or guard.values:
+            guard.links = RecordLink.objects.filter(entity_sync=pair.id, state=LINKED).count()
+            found += guard.tripped()
+    return found

@@ -1,0 +1,316 @@
+"""How does one run go from its first read to its last write, slice by slice, across crashes?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from django.db.models import Count, F, Q
+
+from connectors.contract import Unanswered
+from connectors.models import EntitySync, Integration, RecordChange, RecordLink, Run, Scope
+from connectors.sync.context import Context, FenceLost, Interrupted
+from connectors.sync.planning import check_guards, plan
+from connectors.sync.plan import Pending
+from connectors.sync.pull import EmptySide, pull
+from connectors.sync.push import push
+from connectors.sync.settle import settle
+from connectors.sync.world import World
+
+logger = logging.getLogger(__name__)
+MOST_PASSES = 12  # of plan and push: as deep as references between records may be nested
+OUTCOMES = {Pending.WAITING: "waiting", Pending.SKIPPED: "skipped", Pending.CONFLICT: "conflict", Pending.PARKED: "parked"}
+
+
+def start_run(
+    scope: Scope, world: World, *, mode: str = "delta", purpose: str = "sync", entities: list[str] | None = None,
+    asked_by: object = None,
+) -> Run:  # fmt: skip
+    """Begin a run: it takes the scope's fence, so that an older run writes nothing more."""
+    Scope.objects.filter(pk=scope.pk).update(fence=F("fence") + 1)
+    scope.refresh_from_db()
+    Run.objects.filter(scope=scope, finished_at__isnull=True).exclude(phase=Run.Phase.PROPOSED).update(
+        phase=Run.Phase.FAILED, finished_at=world.now(), error="Interrupted; the next run went on from where it was."
+    )
+    if scope.full_wanted or not scope.last_full_at:
+        mode = "comprehensive" if scope.last_full_at else mode
+    return Run.objects.create(
+        integration=scope.integration,
+        scope=scope,
+        mode=mode,
+        purpose=purpose,
+        entities=entities or [],
+        settings_revision=Integration.objects.values_list("revision", flat=True).get(pk=scope.integration_id),
+        fence=scope.fence,
+        started_at=world.now(),
+        asked_by=asked_by,  # type: ignore[misc]
+    )
+
+
+def advance(run: Run, world: World, *, slice_over: Callable[[], bool] | None = None) -> bool:
+    """Carry a run on.  Returns True when it is done, False at the end of a slice: call again, here or elsewhere.
+
+    Raises ConnectorError, SettingsError and FenceLost; whatever was done by then is stored, and a later call goes on.
+    """
+    _retake(run, world)
+    ctx = Context.open(run, world, slice_over)
+    try:
+        _steps(ctx)
+    except Interrupted:
+        _store_progress(ctx)
+        return False
+    except EmptySide as guard:
+        _stop_by_guard(ctx, [str(guard)])
+        return True
+    except BaseException:
+        _count_requests(ctx)
+        raise
+    return True
+
+
+def _retake(run: Run, world: World) -> None:
+    """A resumed run works by today's settings and, if nobody took the scope meanwhile, goes on with its own fence."""
+    run.refresh_from_db()
+    run.scope.refresh_from_db()
+    if run.scope.fence != run.fence and run.purpose == Run.Purpose.SYNC:
+        raise FenceLost("Another run has taken over.")
+    run.settings_revision = Integration.objects.values_list("revision", flat=True).get(pk=run.integration_id)
+
+
+def _steps(ctx: Context) -> None:
+    run = ctx.run
+    if run.phase in (Run.Phase.DONE, Run.Phase.FAILED, Run.Phase.PROPOSED):
+        return
+    if run.phase == Run.Phase.GUARDED and not run.guard.get("accepted"):
+        return
+    _settle(ctx)
+    if not run.progress.get("read"):
+        _phase(ctx, Run.Phase.PULL)
+        pull(ctx)
+        run.progress = {**run.progress, "read": True}
+    if run.purpose == Run.Purpose.PREVIEW and not run.approved_at:
+        _phase(ctx, Run.Phase.PLAN)
+        plan(ctx)
+        _finish_preview(ctx)
+        return
+    for _ in range(MOST_PASSES):
+        _phase(ctx, Run.Phase.PLAN)
+        if not run.approved_at:
+            plan(ctx)
+            tripped = check_guards(ctx)
+            if tripped:
+                _stop_by_guard(ctx, tripped)
+                return
+        if not RecordChange.objects.filter(run=run, open=1).exists():
+            break
+        _phase(ctx, Run.Phase.PUSH)
+        _push(ctx)
+        if run.approved_at:
+            break
+    _finish(ctx)
+
+
+def _push(ctx: Context) -> None:
+    try:
+        push(ctx)
+    except Unanswered:
+        # One look at once: most often the system has done it and only the answer was lost.
+        ctx.world.sleep(1.0)
+        settle(ctx)
+        push(ctx)
+
+
+def _settle(ctx: Context) -> None:
+    if RecordChange.objects.filter(open__isnull=False, run__scope=ctx.scope).exists():
+        settle(ctx)
+
+
+def _phase(ctx: Context, phase: str) -> None:
+    """Remember the phase; written with the next progress, since an idle run writes one row at its end."""
+    ctx.run.phase = phase
+
+
+def _store_progress(ctx: Context) -> None:
+    _count_requests(ctx)
+
+
+def _count_requests(ctx: Context) -> None:
+    run = ctx.run
+    reads = dict(run.counts.get("reads", {}))
+    for side, count in ctx.reads.items():
+        reads[side] = reads.get(side, 0) + count
+    ctx.reads.clear()
+    run.counts = {**run.counts, "reads": reads}
+    Run.objects.filter(pk=run.pk, fence=run.fence).update(counts=run.counts, progress=run.progress, phase=run.phase)
+
+
+def _stop_by_guard(ctx: Context, sentences: list[str]) -> None:
+    run = ctx.run
+    run.guard = {**run.guard, "tripped": sentences}
+    run.phase = Run.Phase.GUARDED
+    _count_requests(ctx)
+    with ctx.world.transaction("guarded"):
+        changes = RecordChange.objects.filter(run=run, open=1)
+        RecordLink.objects.filter(changes__in=changes, pending=Pending.PLANNED).update(
+            pending=int(Pending.DIRTY), reason="changed"
+        )
+        changes.update(status="superseded", open=None)
+        Run.objects.filter(pk=run.pk).update(guard=run.guard, phase=run.phase, finished_at=ctx.world.now())
+        for sentence in sentences:
+            ctx.event("warning", "guard", sentence)
+
+
+def accept_guard(run: Run) -> None:
+    """A person has looked and says: go on in spite of the guard."""
+    if run.phase != Run.Phase.GUARDED:
+        raise ValueError(f"Run {run.pk} was not stopped by a guard; it is {run.get_phase_display().lower()}.")
+    run.guard = {**run.guard, "accepted": True}
+    Run.objects.filter(pk=run.pk).update(guard=run.guard, finished_at=None)
+
+
+def _finish_preview(ctx: Context) -> None:
+    run = ctx.run
+    run.counts = {**run.counts, **count_outcomes(run)}
+    _count_requests(ctx)
+    Run.objects.filter(pk=run.pk).update(phase=Run.Phase.PROPOSED, counts=run.counts, finished_at=ctx.world.now())
+
+
+def _finish(ctx: Context) -> None:
+    run, now = ctx.run, ctx.world.now()
+    for side, count in ctx.reads.items():
+        reads = run.counts.setdefault("reads", {})
+        reads[side] = reads.get(side, 0) + count
+    ctx.reads.clear()
+    run.counts = {**run.counts, **count_outcomes(run)}
+    run.phase, run.finished_at = Run.Phase.DONE, now
+    with ctx.world.transaction("finish"):
+        Run.objects.filter(pk=run.pk).update(
+            phase=run.phase, counts=run.counts, progress=run.progress, finished_at=now, error=""
+        )
+        done: dict[str, object] = {"last_done_at": now, "failures": 0, "last_error": ""}
+        if run.mode == "comprehensive" and not run.entities:
+            done |= {"last_full_at": now, "full_wanted": ""}
+        elif not ctx.scope.last_full_at and not run.entities:
+            done["last_full_at"] = now  # the first run reads everything anyway
+        Scope.objects.filter(pk=ctx.scope.pk).update(last_delta_at=now, **done)
+
+
+def count_outcomes(run: Run) -> dict[str, object]:
+    """Count how each link touched in this run ended: exactly one outcome each."""
+    names = {sync.pk: sync.name for sync in EntitySync.objects.filter(integration=run.integration_id)}
+    entities: dict[str, dict[str, object]] = {}
+    links = RecordLink.objects.filter(touched_run=run.pk)
+    rows = links.values_list("entity_sync", "pending").annotate(total=Count("id")).order_by()
+    touched = list(rows)
+    written = _written(run) if touched else {}
+    for sync_id, pending, total in touched:
+        counts = entities.setdefault(names[sync_id], _zero())
+        counts["touched"] = int(str(counts["touched"])) + total
+        if pending is None:
+            counts["agreed"] = int(str(counts["agreed"])) + total
+        else:
+            name = OUTCOMES.get(Pending(pending), "waiting")
+            counts[name] = int(str(counts[name])) + total
+    for sync_id, by_side in written.items():
+        counts = entities.setdefault(names[sync_id], _zero())
+        counts["written"] = by_side
+        total = sum(sum(verbs.values()) for verbs in by_side.values())
+        counts["agreed"] = int(str(counts["agreed"])) - total
+    return {"entities": entities, "adds_up": all(_adds_up(counts) for counts in entities.values())}
+
+
+def _zero() -> dict[str, object]:
+    verbs = {"created": 0, "updated": 0, "deleted": 0}
+    return {
+        "touched": 0, "agreed": 0, "written": {"left": dict(verbs), "right": dict(verbs), "both": dict(verbs)},
+        "waiting": 0, "skipped": 0, "conflict": 0, "parked": 0,
+    }  # fmt: skip
+
+
+def _written(run: Run) -> dict[int, dict[str, dict[str, int]]]:
+    """Count agreed links that were written in this run: by side, or "both", and by the weightiest verb."""
+    rows = (
+        RecordChange.objects.filter(run=run, status="written", link__touched_run=run.pk, link__pending__isnull=True)
+        .values("entity_sync", "link")
+        .annotate(
+            lefts=Count("id", filter=Q(side="left")),
+            rights=Count("id", filter=Q(side="right")),
+            deletes=Count("id", filter=Q(verb="delete")),
+            creates=Count("id", filter=Q(verb="create")),
+        )
+        .order_by()
+    )
+    found: dict[int, dict[str, dict[str, int]]] = {}
+    for row in rows.iterator(chunk_size=2000):
+        verbs = found.setdefault(row["entity_sync"], _zero()["written"])  # type: ignore[arg-type]
+        side = "both" if row["lefts"] and row["rights"] else "left" if row["lefts"] else "right"
+        verb = "deleted" if row["deletes"] else "created" if row["creates"] else "updated"
+        verbs[side][verb] += 1
+    return found
+
+
+def _adds_up(counts: dict[str, object]) -> bool:
+    written = counts["written"]
+    total = sum(sum(verbs.values()) for verbs in written.values()) if isinstance(written, dict) else 0
+    rest = sum(int(str(counts[name])) for name in ("agreed", "waiting", "skipped", "conflict", "parked"))
+    return int(str(counts["touched"])) == total + rest and int(str(counts["agreed"])) >= 0
+
+
+def approve(run: Run, now: datetime, by: object = None) -> tuple[int, int]:
+    """Approve a preview: exactly its proposals become planned writes of the same run.
+
+    Returns (approved, bounced): a record that has changed since goes back for review.  Raises ValueError where the run is no
+    preview that waits, or is older than an hour (DESIGN 9.7).
+    """
+    if run.phase != Run.Phase.PROPOSED:
+        raise ValueError(f"Run {run.pk} does not wait for approval; it is {run.get_phase_display().lower()}.")
+    if run.finished_at is not None and (now - run.finished_at).total_seconds() > 3600:
+        raise ValueError(f"Preview {run.pk} is older than an hour. Make a new one: the systems may have moved on.")
+    proposals = RecordChange.objects.filter(run=run, status="proposed")
+    bounced = 0
+    approved: list[int] = []
+    rows = proposals.values_list("id", "link_id", "link_revision", "link__revision")
+    stale: list[int] = []
+    for change_id, _link_id, planned_on, revision in rows.iterator(chunk_size=2000):
+        (approved if planned_on == revision else stale).append(change_id)
+    for start in range(0, len(stale), 500):
+        bounced += RecordChange.objects.filter(pk__in=stale[start : start + 500]).update(
+            status="superseded", message="The record has changed since the preview; look at it again."
+        )
+    scope = run.scope
+    Scope.objects.filter(pk=scope.pk).update(fence=F("fence") + 1)
+    scope.refresh_from_db()
+    for start in range(0, len(approved), 500):
+        block = approved[start : start + 500]
+        RecordChange.objects.filter(pk__in=block).update(status="planned", open=1, fence=scope.fence)
+        RecordLink.objects.filter(changes__in=block).update(pending=int(Pending.PLANNED), reason="planned")
+    Run.objects.filter(pk=run.pk).update(
+        phase=Run.Phase.PUSH, approved_at=now, approved_by=by, fence=scope.fence, finished_at=None
+    )
+    run.refresh_from_db()
+    return len(approved), bounced
+
+
+def decide_proposals(run: Run, ids: list[int], *, drop: bool, by: object = None) -> int:
+    """Untick (or tick again) proposals of a preview.  Returns how many."""
+    source, target = ("proposed", "dropped") if drop else ("dropped", "proposed")
+    return RecordChange.objects.filter(run=run, pk__in=ids, status=source).update(status=target, decided_by=by)
+
+
+def mark_settings_changed(integration: Integration, sync: EntitySync | None = None) -> None:
+    """Raise revisions in the transaction of a settings change: queued and running writes stop, links are read again."""
+    Integration.objects.filter(pk=integration.pk).update(revision=F("revision") + 1)
+    syncs = EntitySync.objects.filter(integration=integration)
+    (syncs.filter(pk=sync.pk) if sync else syncs).update(revision=F("revision") + 1)
+    Scope.objects.filter(integration=integration, last_full_at__isnull=False).update(full_wanted="settings changed")
+
+
+def describe(run: Run) -> str:
+    """Say in one line what a run did: never just green."""
+    entities = run.counts.get("entities", {}) if run.counts else {}
+    totals = {name: sum(int(c.get(name, 0)) for c in entities.values()) for name in ("parked", "conflict", "waiting", "skipped")}
+    written = sum(sum(sum(v.values()) for v in c["written"].values()) for c in entities.values())
+    notes = [f"{count} {name}" for name, count in totals.items() if count]
+    head = {"done": "Succeeded", "failed": "Failed", "guarded": "Stopped by a guard"}.get(run.phase, run.get_phase_display())
+    return f"{head}: {written} written" + (f", with {', '.join(notes)}" if notes else "")

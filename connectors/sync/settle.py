@@ -1,0 +1,123 @@
+"""What did a run leave behind that died or got no answer?  Settles each write by its key before anything new is planned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from connectors.contract import Batch, Operation, Outcome, Result, Safe, Verb
+from connectors.models import RecordChange, RecordLink
+from connectors.sync.context import Context
+from connectors.sync.mapping import Pair, Side
+from connectors.sync.outcomes import Item, record_outcomes
+from connectors.sync.plan import Pending
+from connectors.sync.push import deliver
+from connectors.sync.values import decode, wire_values
+
+KEY_KEPT = timedelta(hours=23)  # a request key is safe to repeat for so long (quickbooks sheet, section 6: at least 24 h)
+
+
+def settle(ctx: Context) -> int:
+    """Settle the open writes of the scope.  Returns how many batches were repeated or looked up."""
+    _supersede_planned(ctx)
+    batches = (
+        RecordChange.objects.filter(open__in=[2, 3], run__scope=ctx.scope)
+        .order_by("id")
+        .values_list("batch_key", "entity_sync", "side")
+    )
+    done = 0
+    for batch_key, entity_sync, side in dict.fromkeys(batches):
+        pair = ctx.by_id.get(entity_sync)
+        if pair is not None:
+            _settle_batch(ctx, pair, side, batch_key)
+            done += 1
+    return done
+
+
+def _supersede_planned(ctx: Context) -> None:
+    """What an earlier run planned and never sent is planned anew."""
+    rows = RecordChange.objects.filter(open=1, run__scope=ctx.scope).exclude(run=ctx.run)
+    ids = list(rows.values_list("id", flat=True))
+    for start in range(0, len(ids), 500):
+        block = ids[start : start + 500]
+        with ctx.world.transaction("supersede"):
+            RecordLink.objects.filter(changes__in=block, pending=Pending.PLANNED).update(
+                pending=int(Pending.DIRTY), reason="changed"
+            )
+            RecordChange.objects.filter(pk__in=block).update(status="superseded", open=None)
+
+
+def _settle_batch(ctx: Context, pair: Pair, side: Side, batch_key: str) -> None:
+    # A repeat must be the same batch, so rows of it that were answered long ago are asked for, too: they were not cleared,
+    # because a batch is recorded in one transaction, all or nothing.
+    changes = list(
+        RecordChange.objects.filter(batch_key=batch_key, open__in=[2, 3]).select_related("link").order_by("batch_pos")
+    )
+    entity = pair.entity(side)
+    items = [_item(change, side, entity.name, entity.safe) for change in changes]
+    old = any(ctx.world.now() - change.at > KEY_KEPT for change in changes)
+    partial = any(change.status == "unknown" for change in changes)
+    if entity.safe is Safe.FIND or (entity.safe is Safe.REQUEST_KEY and (old or partial)):
+        items = _look_up(ctx, pair, side, items)
+        if not items:
+            return
+        # A new batch under a new key: it must not be taken for a repeat of the first, which had other items.
+        batch_key = ctx.world.key()
+        RecordChange.objects.filter(pk__in=[item.change_id for item in items]).update(
+            batch_key=batch_key, at=ctx.world.now(), status="sending", open=2
+        )
+    deliver(ctx, pair, side, Batch(batch_key, [item.operation for item in items]), items, repeat=True)
+
+
+def _item(change: RecordChange, side: Side, entity: str, safe: Safe) -> Item:
+    values = wire_values(change.sent) if change.sent else {}
+    record_id = getattr(change.link, f"{side}_id") or change.record_id
+    if change.verb == "create":
+        record_id = change.key if safe is Safe.CLIENT_ID else ""
+    operation = Operation(change.key, Verb(change.verb), entity, record_id, values, change.expect)
+    after = decode(change.after)
+    return Item(change.pk, change.link_id, change.link.key, operation, after)
+
+
+def _look_up(ctx: Context, pair: Pair, side: Side, items: list[Item]) -> list[Item]:
+    """Without a key that the system keeps: find what was created, and send again only what is not there."""
+    entity, connector = pair.entity(side), ctx.connectors[side]
+    wanted = ctx.wanted(side, entity.name)
+    missing: list[Item] = []
+    for item in items:
+        found = None
+        if item.operation.verb is Verb.CREATE:
+            name, value = _unique_value(pair, side, item)
+            if name:
+                found = next(iter(connector.find(entity.name, name, [value])), None)
+        else:
+            fetched = connector.fetch(entity.name, [item.operation.id], wanted)
+            found = next(iter(fetched.records), None)
+        if found is None or not _same(found.values, item):
+            missing.append(replace(item, operation=replace(item.operation, expect=found.version if found else item.operation.expect)))
+            continue
+        outcome = Outcome(
+            item.operation.key, Result.WRITTEN, found.id, found.version, found.values, found.modified,
+            message="settled: an earlier try had done it",
+        )  # fmt: skip
+        record_outcomes(ctx, pair, side, [item], [outcome])
+    return missing
+
+
+def _unique_value(pair: Pair, side: Side, item: Item) -> tuple[str, str]:
+    """Return the field and value by which a created record can be found: the marker, else what it was matched by."""
+    entity = pair.entity(side)
+    if entity.marker:
+        return entity.marker, item.link_key
+    for names in pair.match:
+        for name in names:
+            own = pair.by_name[name].of(side) if name in pair.by_name else None
+            value = item.operation.values.get(own.name) if own else None
+            if own is not None and own.findable and isinstance(value, str) and value:
+                return own.name, value
+    return "", ""
+
+
+def _same(values: object, item: Item) -> bool:
+    told = dict(values) if isinstance(values, dict) else {}
+    return all(str(told.get(name)) == str(value) for name, value in item.operation.values.items() if isinstance(value, str))

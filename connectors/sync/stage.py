@@ -1,0 +1,362 @@
+"""Which link does a record that was read belong to, and what is new about it?  Looks up in blocks, then writes in one go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+from connectors.contract import Gone, Record
+from connectors.models import RecordLink
+from connectors.sync import store
+from connectors.sync.context import Context, modified_text
+from connectors.sync.mapping import OTHER, Pair, Side
+from connectors.sync.plan import Life, Pending
+from connectors.sync.values import CanonicalValues, decode, encode
+
+NEW, LINKED, HELD, ENDED, DISCONNECTED = 0, 1, 2, 3, 4  # RecordLink.State
+LOOK_UP = 500
+
+
+@dataclass(slots=True)
+class Row:
+    """What staging must know of a link that exists."""
+
+    id: int
+    record_id: str
+    version: str
+    life: int
+    staged: str | None
+    quirk: str
+    base: str
+    state: int
+    pending: int | None
+    reason: str
+    settings_revision: int
+    entity_sync: int
+    key: str
+
+
+ROW_COLUMNS = "id {s}_id {s}_version {s}_life {s}_staged {s}_quirk base state pending reason settings_revision entity_sync key"
+
+
+@dataclass
+class Staging:
+    """One page of one side on its way into the links."""
+
+    ctx: Context
+    side: Side
+    seen: list[int] = field(default_factory=list)  # links whose record was in the page
+    inserts: list[tuple[object, ...]] = field(default_factory=list)
+    touches: list[tuple[object, ...]] = field(default_factory=list)  # only version and time
+    updates: list[tuple[object, ...]] = field(default_factory=list)
+    joins: list[tuple[object, ...]] = field(default_factory=list)
+    ambiguous: set[int] = field(default_factory=set)
+    new_keys: dict[tuple[str, str], str] = field(default_factory=dict)
+    events: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.today: date = self.ctx.world.now().date()
+        self._inserted: list[str] = []
+
+    # Reading and deciding
+
+    def prepare(self, records: Sequence[Record], gone: Sequence[Gone]) -> None:
+        """Decide what each record means.  Writes nothing."""
+        by_entity: dict[str, dict[str, Record]] = {}
+        for record in records:
+            by_entity.setdefault(record.entity, {})[record.id] = record  # a page may tell a record twice: the last counts
+        for entity, unique in by_entity.items():
+            for family, pairs in self.ctx.pairs_of(self.side, entity).items():
+                self._family(entity, family, pairs, list(unique.values()))
+        gone_by_entity: dict[str, dict[str, Gone]] = {}
+        for item in gone:
+            gone_by_entity.setdefault(item.entity, {})[item.id] = item
+        for entity, items in gone_by_entity.items():
+            for family in self.ctx.pairs_of(self.side, entity):
+                self._gone(entity, family, items)
+
+    def _rows(self, entity: str, family: str, ids: Sequence[str]) -> dict[str, Row]:
+        columns = ROW_COLUMNS.format(s=self.side).split()
+        found: dict[str, Row] = {}
+        for block in store.blocks(ids, LOOK_UP):
+            rows = RecordLink.objects.filter(
+                **{
+                    "integration": self.ctx.integration.pk,
+                    "family": family,
+                    f"{self.side}_entity": entity,
+                    f"{self.side}_id__in": block,
+                    "ended": 0,
+                }
+            ).values_list(*columns)
+            for values in store.read(rows):
+                row = Row(*values)  # type: ignore[arg-type]
+                found[row.record_id] = row
+        return found
+
+    def _family(self, entity: str, family: str, pairs: list[Pair], records: list[Record]) -> None:
+        rows = self._rows(entity, family, [record.id for record in records])
+        changed: list[tuple[Row, Record, Pair]] = []
+        new: list[Record] = []
+        for record in records:
+            row = rows.get(record.id)
+            if row is None:
+                new.append(record)
+                continue
+            self.seen.append(row.id)
+            pair = self.ctx.by_id.get(row.entity_sync)
+            if pair is not None and not _unchanged(row, record, pair):
+                changed.append((row, record, pair))
+        if not changed and not new:
+            return
+        chosen = [(record, *self._choose(pairs, record)) for record in new]
+        for record, _, _ in chosen:
+            self.new_keys[entity, record.id] = self.ctx.world.key()
+        keys = self._keys([(record, pair) for _, record, pair in changed] + [(r, p) for r, p, _ in chosen])
+        for row, record, pair in changed:
+            self._restage(row, record, pair, pairs, keys)
+        if chosen:
+            self._arrive(entity, family, chosen, keys)
+
+    def _keys(self, items: Sequence[tuple[Record, Pair]]) -> dict[tuple[str, str], str]:
+        wanted: set[tuple[str, str]] = set()
+        for record, pair in items:
+            wanted.update(self.ctx.mappers[pair.id].refs(self.side, record.values))
+        wanted -= self.new_keys.keys()
+        return {**self.ctx.keys_of(self.side, wanted), **self.new_keys} if wanted else self.new_keys
+
+    def _choose(self, pairs: list[Pair], record: Record) -> tuple[Pair, str]:
+        """Return the first pair whose filter holds, and why the record is outside ('' when it is not)."""
+        for pair in pairs:
+            why = pair.inside(self.side, record.values, self.today)
+            if why != "filter":
+                return pair, why
+        return pairs[0], "filter"
+
+    # A record that is known
+
+    def _restage(self, row: Row, record: Record, pair: Pair, pairs: list[Pair], keys: dict[tuple[str, str], str]) -> None:
+        mapper = self.ctx.mappers[pair.id]
+        told = mapper.canonical(self.side, record, lambda entity, record_id: keys.get((entity, record_id)))
+        own_base = {**decode(row.base), **decode(row.quirk)} if row.base else {}
+        quirk = row.quirk
+        if row.base and row.version == record.version and record.version and row.settings_revision != pair.revision:
+            # Settings changed and nobody edited: what differs now is how this side shows the agreed value.
+            own = {**decode(row.quirk), **{n: v for n, v in told.items() if n in own_base and v != own_base[n]}}
+            quirk, own_base = encode(own) if own else "", {**own_base, **told_only(told, own_base)}
+        now = {**(decode(row.staged) if row.staged else own_base), **told}
+        same = bool(row.base) and all(
+            now[name] == own_base.get(name, _ABSENT) for name in told if name in pair.tracked
+        )
+        staged = None if same else encode(now)
+        life = int(Life.ARCHIVED if record.archived else Life.LIVE)
+        version = (record.version, modified_text(record.modified))
+        outside = self._outside(row, record, pair, pairs)
+        nothing_new = staged == row.staged and life == row.life and quirk == row.quirk and not outside
+        if nothing_new and row.settings_revision == pair.revision and row.reason != "outside":
+            self.touches.append((*version, row.id))
+            return
+        pending, reason, args = self._pending(row, staged, outside)
+        self.updates.append(
+            (*version, life, staged, quirk, mapper.pair.match_hash(now), pending, reason, args, pair.revision, self.ctx.run.pk, row.id)
+        )
+
+    def _outside(self, row: Row, record: Record, pair: Pair, pairs: list[Pair]) -> str:
+        if self.side == "right" and len(pairs) == 1:
+            return pair.inside(self.side, record.values, self.today)
+        chosen, why = self._choose(pairs, record)
+        if why == "" and chosen.id != pair.id and self.side == "left":
+            return "route"
+        return pair.inside(self.side, record.values, self.today) if chosen.id == pair.id else why
+
+    def _pending(self, row: Row, staged: str | None, outside: str) -> tuple[int | None, str, str]:
+        if row.state in (HELD, DISCONNECTED):
+            return row.pending, row.reason, ""
+        if outside:
+            return int(Pending.SKIPPED), "outside", encode({"why": outside, "side": self.side})
+        return int(Pending.DIRTY), "changed", ""
+
+    # A record that is new
+
+    def _arrive(
+        self, entity: str, family: str, chosen: list[tuple[Record, Pair, str]], keys: dict[tuple[str, str], str]
+    ) -> None:
+        staged: list[tuple[Record, Pair, str, CanonicalValues, str]] = []
+        for record, pair, outside in chosen:
+            values = self.ctx.mappers[pair.id].canonical(
+                self.side, record, lambda entity, record_id: keys.get((entity, record_id))
+            )
+            staged.append((record, pair, outside, values, pair.match_hash(values)))
+        marked = self._marked([record for record, *_ in staged if record.marker])
+        candidates = self._candidates(family, [h for *_, outside, _, h in staged if h and not outside])
+        counts = Counter(h for *_, outside, _, h in staged if h and not outside)
+        for record, pair, outside, values, match in staged:
+            target = marked.get(record.marker) if record.marker else None
+            if target is not None:
+                self._join(target, record, pair, values, match)
+                continue
+            found = candidates.get((pair.id, match), []) if match and not outside else []
+            free = [c for c in found if c[1] is None]
+            if len(found) == 1 and len(free) == 1 and counts[match] == 1:
+                self._join(free[0][0], record, pair, values, match)
+                continue
+            ambiguous = bool(found)
+            if ambiguous:
+                self.ambiguous.update(link_id for link_id, _ in found)
+            self._insert(record, pair, family, values, match, outside, ambiguous)
+
+    def _marked(self, records: Sequence[Record]) -> dict[str, int]:
+        """Return marker -> link id for markers whose link has no living record on this side."""
+        if not records:
+            return {}
+        rows = RecordLink.objects.filter(
+            key__in=[record.marker for record in records], integration=self.ctx.integration.pk, ended=0
+        ).values_list("key", "id", f"{self.side}_id", f"{self.side}_life", f"{self.side}_entity")
+        found: dict[str, int] = {}
+        by_marker = {record.marker: record for record in records}
+        for key, link_id, record_id, life, entity in store.read(rows):
+            if record_id is None or life in (Life.NONE, Life.GONE):
+                found[str(key)] = int(str(link_id))
+            else:
+                copy = by_marker[str(key)]
+                self.events.append(
+                    ("warning", "copied marker", f"{copy.entity} {copy.id} carries the marker of {entity} {record_id}: taken for a person's copy.")
+                )
+        return found
+
+    def _candidates(self, family: str, hashes: Sequence[str]) -> dict[tuple[int, str], list[tuple[int, str | None]]]:
+        """Return (pair, hash) -> links whose other side has that match value and which are not partners yet."""
+        found: dict[tuple[int, str], list[tuple[int, str | None]]] = {}
+        other = OTHER[self.side]
+        for block in store.blocks(sorted(set(hashes)), LOOK_UP):
+            rows = RecordLink.objects.filter(
+                **{
+                    "integration": self.ctx.integration.pk,
+                    "family": family,
+                    f"{other}_match__in": block,
+                    f"{other}_life__in": [Life.LIVE, Life.ARCHIVED],
+                    "state": NEW,
+                    "ended": 0,
+                }
+            ).values_list("id", f"{self.side}_id", f"{other}_match", "entity_sync")
+            for link_id, own_id, match, entity_sync in store.read(rows):
+                key = (int(str(entity_sync)), str(match))
+                found.setdefault(key, []).append((int(str(link_id)), None if own_id is None else str(own_id)))
+        return found
+
+    def _join(self, link_id: int, record: Record, pair: Pair, values: CanonicalValues, match: str) -> None:
+        self.seen.append(link_id)
+        self.new_keys.pop((record.entity, record.id), None)
+        self.joins.append(
+            (
+                record.entity, record.id, record.version, modified_text(record.modified),
+                int(Life.ARCHIVED if record.archived else Life.LIVE), match, encode(values), int(Pending.DIRTY), "changed",
+                "", pair.revision, self.ctx.run.pk, link_id,
+            )  # fmt: skip
+        )
+
+    def _insert(
+        self, record: Record, pair: Pair, family: str, values: CanonicalValues, match: str, outside: str, ambiguous: bool
+    ) -> None:
+        pending, reason, args = int(Pending.DIRTY), "changed", ""
+        if outside:
+            pending, reason, args = int(Pending.SKIPPED), "outside", encode({"why": outside, "side": self.side})
+        elif ambiguous:
+            pending, reason, args = int(Pending.CONFLICT), "ambiguous", encode({"side": self.side})
+        key = self.new_keys[record.entity, record.id]
+        self._inserted.append(key)
+        self.inserts.append(
+            (
+                key, self.ctx.integration.pk, pair.id, family, self.ctx.scope.pk,
+                record.entity, record.id, record.version, modified_text(record.modified),
+                int(Life.ARCHIVED if record.archived else Life.LIVE), match, encode(values), "",
+                "", None, "", "", int(Life.NONE), "", None, "",
+                "", NEW, 0, pending, reason, args, 1, pair.revision, self.ctx.run.pk,
+            )  # fmt: skip
+        )
+
+    # A record that is no more
+
+    def _gone(self, entity: str, family: str, items: dict[str, Gone]) -> None:
+        for row in self._rows(entity, family, list(items)).values():
+            if row.life == Life.GONE or row.entity_sync not in self.ctx.by_id:
+                continue
+            into = items[row.record_id].into
+            pending, reason, args = int(Pending.DIRTY), "changed", ""
+            if row.state in (HELD, DISCONNECTED):
+                pending, reason = row.pending or int(Pending.SKIPPED), row.reason
+            elif into:
+                pending, reason, args = int(Pending.CONFLICT), "merged", encode({"into": into, "side": self.side})
+            self.updates.append(
+                (row.version, "", int(Life.GONE), row.staged, row.quirk, "", pending, reason, args, row.settings_revision,
+                 self.ctx.run.pk, row.id)  # fmt: skip
+            )
+
+    # Writing
+
+    def apply(self) -> None:
+        """Write everything that was decided.  The caller's transaction moves the cursor, too."""
+        s, o = self.side, OTHER[self.side]
+        where = ("id",)
+        store.insert_many(
+            RecordLink,
+            (
+                "key", "integration", "entity_sync", "family", "scope",
+                f"{s}_entity", f"{s}_id", f"{s}_version", f"{s}_modified", f"{s}_life", f"{s}_match", f"{s}_staged", f"{s}_quirk",
+                f"{o}_entity", f"{o}_id", f"{o}_version", f"{o}_modified", f"{o}_life", f"{o}_match", f"{o}_staged", f"{o}_quirk",
+                "base", "state", "ended", "pending", "reason", "args", "revision", "settings_revision", "touched_run",
+            ),
+            self.inserts,
+        )  # fmt: skip
+        store.update_many(RecordLink, (f"{s}_version", f"{s}_modified"), where, self.touches)
+        store.update_many(
+            RecordLink,
+            (f"{s}_version", f"{s}_modified", f"{s}_life", f"{s}_staged", f"{s}_quirk", f"{s}_match", "pending", "reason", "args",
+             "settings_revision", "touched_run"),
+            where, self.updates, bump="revision",
+        )  # fmt: skip
+        store.update_many(
+            RecordLink,
+            (f"{s}_entity", f"{s}_id", f"{s}_version", f"{s}_modified", f"{s}_life", f"{s}_match", f"{s}_staged", "pending",
+             "reason", "args", "settings_revision", "touched_run"),
+            where, self.joins, bump="revision",
+        )  # fmt: skip
+        if self.ambiguous:
+            RecordLink.objects.filter(pk__in=self.ambiguous).update(
+                pending=int(Pending.CONFLICT), reason="ambiguous", args=encode({"side": o}), touched_run=self.ctx.run.pk
+            )
+        self._after_insert()
+        for level, code, message in self.events:
+            self.ctx.event(level, code, message)
+
+    def _after_insert(self) -> None:
+        if not self._inserted:
+            return
+        # A listing marks them as seen; records that waited for one of them get their turn.
+        for block in store.blocks(self._inserted, LOOK_UP):
+            rows = RecordLink.objects.filter(key__in=block).values_list("id")
+            self.seen.extend(int(str(row[0])) for row in store.read(rows))
+        names = [f"?{entity}:{record_id}" for entity, record_id in self.new_keys]
+        for block in store.blocks(names, LOOK_UP):
+            RecordLink.objects.filter(waits_on__in=block).update(
+                pending=int(Pending.DIRTY), reason="changed", waits_on=None, touched_run=self.ctx.run.pk
+            )
+
+
+_ABSENT = object()
+
+
+def told_only(told: CanonicalValues, base: CanonicalValues) -> CanonicalValues:
+    """Return the told values of fields that are in the base."""
+    return {name: value for name, value in told.items() if name in base}
+
+
+def _unchanged(row: Row, record: Record, pair: Pair) -> bool:
+    return (
+        record.version != ""
+        and row.version == record.version
+        and row.life == (Life.ARCHIVED if record.archived else Life.LIVE)
+        and row.settings_revision == pair.revision
+        and not (pair.window is not None and row.reason == "outside")
+    )
