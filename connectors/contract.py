@@ -201,6 +201,7 @@ class Entity:
     scoped: bool = False  # `scope` narrows its reading
     resolution: timedelta = timedelta(0)  # of Record.modified
     marker: str = ""  # field that can carry the link's key
+    version_tells_all: bool = True  # False: some values (a balance) change without a new version
     label: str = ""
 
     def field(self, name: str) -> Field | None:

@@ -38,8 +38,8 @@ class Call:
     note: str = ""  # what kind of request it was, in the simulator's words ("query Customer", "batch 30")
 
 
-class _Reset(Exception):
-    """Close the connection without an answer."""
+class _Reset(BaseException):
+    """Close the connection without an answer.  No Exception: the server would answer 500 to that."""
 
 
 class _Handler(WSGIRequestHandler):
@@ -55,6 +55,10 @@ class _Handler(WSGIRequestHandler):
         # Without this a client's keep-alive connection would delay every small answer by 40 ms.
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().handle_one_request()
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        # The base class adds a Date header of real time, beside the one of the simulated clock.
+        self.send_response_only(code, message)
 
     def _drop(self) -> None:
         self.close_connection = True

@@ -87,6 +87,10 @@ class Context:
         """Fields of one entity that must be read."""
         return next((w[entity] for w in self.feeds(side).values() if entity in w), frozenset())
 
+    def compared_by_values(self, side: Side) -> frozenset[str]:
+        """Entities that may change without a new version: a listing compares their values."""
+        return frozenset(name for name, entity in self.entities(side).items() if not entity.version_tells_all)
+
     def check_slice(self) -> None:
         """Raise Interrupted at the end of a slice; what was done so far is stored."""
         if self.slice_over():

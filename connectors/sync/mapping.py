@@ -467,7 +467,7 @@ def _written(rule: FieldRule, target: Field, side: Side, value: Canonical, id_of
         return _option(rule, target, side, value)
     kind = target.kind
     if kind is Kind.REF:
-        return _partner(rule, str(value), side, id_of)
+        return _partner(rule, target, str(value), side, id_of)
     if kind is Kind.ROWS:
         return _written_rows(rule, target, side, value, id_of)
     plain = _typed(target, value)
@@ -515,12 +515,14 @@ def _option(rule: FieldRule, target: Field, side: Side, value: Canonical) -> Val
     )
 
 
-def _partner(rule: FieldRule, value: str, side: Side, id_of: IdOf) -> Value:
+def _partner(rule: FieldRule, target: Field, value: str, side: Side, id_of: IdOf) -> Value:
     if not value.startswith("@"):
         raise Unlinked(rule.name, value)
     found = id_of(value[1:], side)
     if found is None:
         raise Unlinked(rule.name, value)
+    if target.refers_to and found.entity not in target.refers_to:
+        return None  # its partner is of a kind that this field can't point to (a person's company is a person there)
     return found
 
 

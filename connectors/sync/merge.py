@@ -77,7 +77,10 @@ def merge(
 
 def _first_sight(rule: FieldRule, left: Canonical, right: Canonical, moments: Moments, result: Merge) -> None:
     name = rule.name
-    if left == right:
+    if left is MISSING or right is MISSING:
+        silent = LEFT if left is MISSING else RIGHT
+        result.agreed[name], result.rule[name] = right if left is MISSING else left, f"the {silent} does not tell"
+    elif left == right:
         result.agreed[name], result.rule[name] = left, "the same on both sides"
     elif _empty(right) and not _empty(left) and rule.writable(RIGHT, creating=False):
         result.to[RIGHT][name], result.rule[name] = left, "empty on the right"

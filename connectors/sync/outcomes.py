@@ -15,7 +15,7 @@ from connectors.sync.context import Context, modified_text
 from connectors.sync.mapping import ARCHIVED, OTHER, Pair, Side
 from connectors.sync.plan import Life, Pending
 from connectors.sync.planning import release, rest
-from connectors.sync.pull import fetch_and_stage
+from connectors.sync.pull import fetch_and_stage, stage_records
 from connectors.sync.stage import ENDED, LINKED
 from connectors.sync.values import CanonicalValues, decode, encode
 
@@ -64,7 +64,7 @@ def record_outcomes(
     """Store what each item came to.  Raises RetryableError where something is to be done later."""
     by_key = {outcome.key: outcome for outcome in outcomes}
     answers = [(item, by_key.get(item.operation.key) or Outcome(item.operation.key, Result.UNKNOWN)) for item in items]
-    answers = _read_back(ctx, pair, side, answers, repeat=repeat)
+    answers, to_stage = _read_back(ctx, pair, side, answers, repeat=repeat)
     written = [(i, o) for i, o in answers if o.result is Result.WRITTEN]
     refused = [(i, o) for i, o in answers if o.result in (Result.REJECTED, Result.EXISTS)]
     with ctx.world.transaction("record outcomes"):
@@ -72,6 +72,7 @@ def record_outcomes(
         for item, outcome in refused:
             _store_refused(ctx, pair, side, item, outcome)
         _store_others(ctx, answers)
+        stage_records(ctx, side, to_stage)
     moved = [i for i, o in answers if o.result in (Result.CONFLICT, Result.GONE)]
     if moved:
         _look_again(ctx, pair, side, moved)
@@ -80,8 +81,11 @@ def record_outcomes(
 
 def _read_back(
     ctx: Context, pair: Pair, side: Side, answers: list[tuple[Item, Outcome]], *, repeat: bool
-) -> list[tuple[Item, Outcome]]:
-    """Where the answer did not tell the values, read them; where a repeat met its own first try, adopt that."""
+) -> tuple[list[tuple[Item, Outcome]], list[Record]]:
+    """Where the answer did not tell the values, read them; where a repeat met its own first try, adopt that.
+
+    The records that come second are to be staged: what they show may be a person's edit.
+    """
     entity = pair.entity(side)
     asked: list[str] = []
     for item, outcome in answers:
@@ -91,32 +95,39 @@ def _read_back(
         if own or again or silent:
             asked.append(outcome.id or item.operation.id)
     if not asked:
-        return answers
+        return answers, []
     fetched: Fetched = ctx.connectors[side].fetch(entity.name, asked, ctx.wanted(side, entity.name))
     ctx.reads[side] += len(fetched.records)
     records = {record.id: record for record in fetched.records}
-    return [(item, _seen_now(ctx, pair, side, item, outcome, records)) for item, outcome in answers]
+    seen: list[tuple[Item, Outcome]] = []
+    to_stage: list[Record] = []
+    for item, outcome in answers:
+        record = records.get(outcome.id or item.operation.id)
+        outcome = outcome if record is None else _seen_now(ctx, pair, side, item, outcome, record)
+        if record is not None and outcome.result is Result.WRITTEN and outcome.values is None:
+            to_stage.append(record)
+        seen.append((item, outcome))
+    return seen, to_stage
 
 
-def _seen_now(
-    ctx: Context, pair: Pair, side: Side, item: Item, outcome: Outcome, records: dict[str, Record]
-) -> Outcome:
-    record = records.get(outcome.id or item.operation.id)
-    if record is None or (outcome.result is Result.WRITTEN and outcome.values is not None):
-        return outcome
+def _seen_now(ctx: Context, pair: Pair, side: Side, item: Item, outcome: Outcome, record: Record) -> Outcome:
     if outcome.result is Result.WRITTEN:
-        # Accepted as the system's own answer only when it is exactly the version that was written.
+        if outcome.values is not None:
+            return outcome
+        # Accepted as the system's own way of storing only when it is exactly the version that was written.
         same = not outcome.version or outcome.version == record.version
-        return replace(outcome, values=record.values if same else None, version=outcome.version or record.version,
-                       modified=record.modified if same else outcome.modified)  # fmt: skip
-    if outcome.result is Result.EXISTS and item.operation.verb is Verb.CREATE and record.id != item.operation.id:
-        return outcome
+        return replace(
+            outcome,
+            values=record.values if same else None,
+            version=outcome.version or record.version,
+            modified=record.modified if same else outcome.modified,
+        )
     if outcome.result is Result.CONFLICT and not _holds(ctx, pair, side, item, record):
         return outcome
+    # Which version the earlier try made is not known, so nothing that the record shows is taken for the system's own.
     return Outcome(
-        item.operation.key, Result.WRITTEN, record.id, record.version, record.values, record.modified,
-        code=outcome.code, message="settled: an earlier try had done it",
-    )  # fmt: skip
+        item.operation.key, Result.WRITTEN, record.id, code=outcome.code, message="settled: an earlier try had done it"
+    )
 
 
 def _holds(ctx: Context, pair: Pair, side: Side, item: Item, record: Record) -> bool:

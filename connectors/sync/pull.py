@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-
-from connectors.contract import CursorExpired, Gone, Page, Record
+from connectors.contract import CursorExpired, Page, Record
 from connectors.models import Cursor, RecordLink
 from connectors.sync import guards, store
 from connectors.sync.context import Context
@@ -68,11 +66,12 @@ def _restart(ctx: Context, cursor: Cursor) -> None:
 def _read_pages(ctx: Context, cursor: Cursor, side: Side, feed: str, wanted: dict[str, frozenset[str]]) -> None:
     listing = cursor.phase == Cursor.Phase.LISTING
     seen = Bitmap(bytes(cursor.seen)) if listing else None
+    by_values = ctx.compared_by_values(side) if listing else frozenset()
     pages = ctx.connectors[side].changes(feed, wanted, cursor.value or None, ctx.scope_key(side))
     for page in pages:
         ctx.world.point("page read")
         ctx.reads[side] += len(page.records)
-        staging = Staging(ctx, side)
+        staging = Staging(ctx, side, by_values)
         staging.prepare(page.records, page.gone)
         last = page.last
         with ctx.world.transaction("stage page"):
@@ -112,30 +111,33 @@ def _refetch(ctx: Context, side: Side, touched: Sequence[tuple[str, str]]) -> No
     for entity, record_id in dict.fromkeys(touched):
         by_entity.setdefault(entity, []).append(record_id)
     for entity, ids in by_entity.items():
-        fetch_and_stage(ctx, side, entity, ids)
+        # A child or a computed value has changed, which the record's own version need not tell.
+        fetch_and_stage(ctx, side, entity, ids, by_values=True)
 
 
-def fetch_and_stage(ctx: Context, side: Side, entity: str, ids: Sequence[str], *, proof: bool = True) -> set[str]:
+def fetch_and_stage(
+    ctx: Context, side: Side, entity: str, ids: Sequence[str], *, by_values: bool = False
+) -> set[str]:
     """Read these records now and stage what came.  Returns the ids that are proved to be gone."""
     gone: set[str] = set()
     for block in store.blocks(ids, LOOK_UP):
         asked = [str(record_id) for record_id in block]
         fetched = ctx.connectors[side].fetch(entity, asked, ctx.wanted(side, entity))
         ctx.reads[side] += len(fetched.records)
-        staging = Staging(ctx, side)
-        staging.prepare(fetched.records, fetched.gone if proof else ())
+        staging = Staging(ctx, side, frozenset([entity]) if by_values else frozenset())
+        staging.prepare(fetched.records, fetched.gone)
         with ctx.world.transaction("stage fetched"):
             staging.apply()
         gone.update(item.id for item in fetched.gone)
     return gone
 
 
-@dataclass
-class Known:
-    """A link whose record a complete listing did not show."""
-
-    link_id: int
-    record_id: str
+def stage_records(ctx: Context, side: Side, records: Sequence[Record]) -> None:
+    """Stage records that were read by the way, in the caller's transaction."""
+    if records:
+        staging = Staging(ctx, side)
+        staging.prepare(records, ())
+        staging.apply()
 
 
 def _missing(ctx: Context, cursor: Cursor, side: Side, feed: str, seen: Bitmap) -> None:
@@ -220,11 +222,3 @@ class Bitmap:
     def content(self) -> bytes:
         """The bits, to be stored beside the cursor."""
         return bytes(self._bits)
-
-
-def lives_of(record: Record) -> Life:
-    """Return where a record that was read is in its life."""
-    return Life.ARCHIVED if record.archived else Life.LIVE
-
-
-__all__ = ["Bitmap", "EmptySide", "Gone", "fetch_and_stage", "pull"]

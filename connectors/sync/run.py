@@ -69,13 +69,30 @@ def advance(run: Run, world: World, *, slice_over: Callable[[], bool] | None = N
     return True
 
 
+def take(run: Run) -> None:
+    """Take a run over, after a slice or a lost worker: its fence rises, so that whoever had it writes nothing more."""
+    Scope.objects.filter(pk=run.scope_id).update(fence=F("fence") + 1)
+    run.scope.refresh_from_db()
+    run.fence = run.scope.fence
+    Run.objects.filter(pk=run.pk).update(fence=run.fence)
+
+
 def _retake(run: Run, world: World) -> None:
-    """A resumed run works by today's settings and, if nobody took the scope meanwhile, goes on with its own fence."""
+    """A resumed run works by today's settings; what it planned by older ones is planned anew."""
     run.refresh_from_db()
     run.scope.refresh_from_db()
-    if run.scope.fence != run.fence and run.purpose == Run.Purpose.SYNC:
+    if run.scope.fence != run.fence:
         raise FenceLost("Another run has taken over.")
-    run.settings_revision = Integration.objects.values_list("revision", flat=True).get(pk=run.integration_id)
+    revision = Integration.objects.values_list("revision", flat=True).get(pk=run.integration_id)
+    if revision != run.settings_revision:
+        with world.transaction("settings changed"):
+            planned = RecordChange.objects.filter(run=run, open=1)
+            RecordLink.objects.filter(changes__in=planned, pending=Pending.PLANNED).update(
+                pending=int(Pending.DIRTY), reason="changed"
+            )
+            planned.update(status="superseded", open=None, message="The settings changed before it was written.")
+            Run.objects.filter(pk=run.pk).update(settings_revision=revision)
+        run.settings_revision = revision
 
 
 def _steps(ctx: Context) -> None:

@@ -96,11 +96,8 @@ def _look_up(ctx: Context, pair: Pair, side: Side, items: list[Item]) -> list[It
         if found is None or not _same(found.values, item):
             missing.append(replace(item, operation=replace(item.operation, expect=found.version if found else item.operation.expect)))
             continue
-        outcome = Outcome(
-            item.operation.key, Result.WRITTEN, found.id, found.version, found.values, found.modified,
-            message="settled: an earlier try had done it",
-        )  # fmt: skip
-        record_outcomes(ctx, pair, side, [item], [outcome])
+        settled = Outcome(item.operation.key, Result.WRITTEN, found.id, message="settled: an earlier try had done it")
+        record_outcomes(ctx, pair, side, [item], [settled])
     return missing
 
 

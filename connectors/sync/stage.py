@@ -47,6 +47,7 @@ class Staging:
 
     ctx: Context
     side: Side
+    by_values: frozenset[str] = frozenset()  # entities whose versions do not tell of every change
     seen: list[int] = field(default_factory=list)  # links whose record was in the page
     inserts: list[tuple[object, ...]] = field(default_factory=list)
     touches: list[tuple[object, ...]] = field(default_factory=list)  # only version and time
@@ -106,7 +107,7 @@ class Staging:
                 continue
             self.seen.append(row.id)
             pair = self.ctx.by_id.get(row.entity_sync)
-            if pair is not None and not _unchanged(row, record, pair):
+            if pair is not None and (entity in self.by_values or not _unchanged(row, record, pair)):
                 changed.append((row, record, pair))
         if not changed and not new:
             return
@@ -153,6 +154,9 @@ class Staging:
         life = int(Life.ARCHIVED if record.archived else Life.LIVE)
         version = (record.version, modified_text(record.modified))
         outside = self._outside(row, record, pair, pairs)
+        if row.version == record.version and row.life == life and staged == row.staged and quirk == row.quirk and not outside:
+            if row.settings_revision == pair.revision and row.reason != "outside":
+                return
         nothing_new = staged == row.staged and life == row.life and quirk == row.quirk and not outside
         if nothing_new and row.settings_revision == pair.revision and row.reason != "outside":
             self.touches.append((*version, row.id))

@@ -1,0 +1,1 @@
+"""What is particular to Dynamics 365 (the Dataverse Web API)?  Connector and simulator; nothing else."""

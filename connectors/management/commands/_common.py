@@ -1,0 +1,17 @@
+"""What do the commands share?"""
+
+from __future__ import annotations
+
+from django.core.management.base import CommandError
+
+from connectors.models import Integration
+
+
+def integration_named(name: str) -> Integration:
+    """Return an integration by name or number.  Raises CommandError with the names that there are."""
+    rows = Integration.objects.select_related("left", "right")
+    found = rows.filter(name=name).first() or (rows.filter(pk=int(name)).first() if name.isdigit() else None)
+    if found is None:
+        known = ", ".join(Integration.objects.values_list("name", flat=True)) or "none yet; `preset apply` makes one"
+        raise CommandError(f"There is no integration {name!r}. There are: {known}.")
+    return found

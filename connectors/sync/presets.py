@@ -1,0 +1,217 @@
+"""What whole integrations are there, and how is one made?  Presets are YAML files; unknown words are refused with a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from django.conf import settings
+from django.db import transaction
+
+from connectors.contract import Connector
+from connectors.models import Connection, EntitySync, FieldMapping, Integration, PicklistMapping, Scope
+from connectors.sync.compile import Described, SettingsError, compile_pairs
+from connectors.sync.mapping import LEFT, RIGHT, Side
+from connectors.sync.picklists import Unmapped, match_picklists
+
+FOLDER = Path(__file__).resolve().parent.parent / "presets"
+SYNC_KEYS = frozenset(
+    "name family left right direction policy on_delete edit_v_delete prevents window filters match push mappings substitute"
+    " enabled".split()
+)
+MAPPING_KEYS = frozenset(
+    "left right direction policy transform args constant constant_option when guard required unmapped default options".split()
+)
+ARROWS = {"<->": "both", "->": "to_right", "<-": "to_left"}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One preset as its file says it."""
+
+    name: str
+    title: str
+    left: str  # systems
+    right: str
+    first_run: str
+    options: Mapping[str, Mapping[str, str]]
+    entity_syncs: list[dict[str, object]]
+
+
+def presets() -> dict[str, Preset]:
+    """Return all presets by name: the built-in ones, then those of the folder in PRESET_FOLDER."""
+    found: dict[str, Preset] = {}
+    extra = getattr(settings, "PRESET_FOLDER", "")
+    for folder in (FOLDER, *([Path(extra)] if extra else [])):
+        for path in sorted(folder.glob("*.yaml")):
+            preset = read_preset(path)
+            found[preset.name] = preset
+    return found
+
+
+def read_preset(path: Path) -> Preset:
+    """Read one file.  Raises SettingsError that names the file and the word in it that is wrong."""
+    try:
+        content = yaml.safe_load(path.read_text())
+        return parse_preset(content)
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise SettingsError([f"{path.name} is not a preset: {error!r}."]) from error
+
+
+def parse_preset(content: dict[str, object]) -> Preset:
+    """Build a preset from a file's content.  Raises SettingsError."""
+    problems: list[str] = []
+    syncs: list[dict[str, object]] = []
+    for sync in content["entity_syncs"]:  # type: ignore[attr-defined]
+        unknown = sorted(set(sync) - SYNC_KEYS)
+        if unknown:
+            problems.append(f"{sync.get('name')}: unknown word {', '.join(unknown)}; known: {', '.join(sorted(SYNC_KEYS))}.")
+        mappings = [_mapping(line, str(sync.get("name")), problems) for line in _flat(sync.get("mappings", []))]
+        syncs.append({**sync, "mappings": mappings})
+    if problems:
+        raise SettingsError(problems)
+    return Preset(
+        str(content["name"]), str(content["title"]), str(content["left"]), str(content["right"]),
+        str(content.get("first_run", "preview")), content.get("options", {}), syncs,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _flat(lines: list[object]) -> list[object]:
+    flat: list[object] = []
+    for line in lines:
+        flat += line if isinstance(line, list) else [line]
+    return flat
+
+
+def _mapping(line: object, sync: str, problems: list[str]) -> dict[str, object]:
+    if isinstance(line, str):
+        for arrow, direction in ARROWS.items():
+            left, found, right = line.partition(f" {arrow} ")
+            if found:
+                return {"left": left.strip(), "right": right.strip(), "direction": direction}
+        problems.append(f"{sync}: {line!r} is no mapping; write 'left <-> right', 'left -> right' or 'left <- right'.")
+        return {}
+    if not isinstance(line, dict):
+        problems.append(f"{sync}: {line!r} is no mapping.")
+        return {}
+    unknown = sorted(set(line) - MAPPING_KEYS)
+    if unknown:
+        problems.append(f"{sync}: {line}: unknown word {', '.join(unknown)}; known: {', '.join(sorted(MAPPING_KEYS))}.")
+    return line
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What applying a preset made."""
+
+    integration: Integration
+    unmapped: list[Unmapped]
+
+
+def apply_preset(
+    preset: Preset,
+    name: str,
+    ends: Mapping[Side, Connection],
+    connectors: Mapping[Side, Connector],
+    given: Mapping[str, str] | None = None,
+    *,
+    first_run: str = "",
+) -> Applied:
+    """Make an integration from a preset: entity syncs, mappings, picklists by label, constants by label.
+
+    Raises SettingsError with every problem at once; nothing is kept then.
+    """
+    for side, system in ((LEFT, preset.left), (RIGHT, preset.right)):
+        if ends[side].system != system:
+            raise SettingsError([f"{preset.title} wants {system} on the {side}; {ends[side].name} is {ends[side].system}."])
+    unknown = sorted(set(given or {}) - set(preset.options))
+    if unknown:
+        raise SettingsError([f"{preset.name} has no option {', '.join(unknown)}. It has: {', '.join(preset.options)}."])
+    words = {
+        **{option: str(what.get("default", "")) for option, what in preset.options.items()},
+        **(given or {}),
+        "realm": str(ends[LEFT].settings.get("realm", "")),
+        "prefix": str(ends[RIGHT].settings.get("prefix", "syn")),
+    }
+    with transaction.atomic():
+        integration = Integration.objects.create(
+            name=name, preset=preset.name, left=ends[LEFT], right=ends[RIGHT], first_run=first_run or preset.first_run
+        )
+        Scope.objects.create(integration=integration)
+        problems: list[str] = []
+        for position, sync in enumerate(preset.entity_syncs):
+            _make_sync(integration, position, sync, words, connectors, problems)
+        if problems:
+            raise SettingsError(problems)
+        unmapped = match_picklists(integration, connectors)
+        compile_pairs(integration, Described.read(integration, connectors))
+    return Applied(integration, unmapped)
+
+
+def _make_sync(
+    integration: Integration, position: int, sync: Mapping[str, object], words: Mapping[str, str],
+    connectors: Mapping[Side, Connector], problems: list[str],
+) -> None:  # fmt: skip
+    plain = {k: sync[k] for k in ("direction", "policy", "on_delete", "edit_v_delete", "prevents", "window", "filters", "match",
+                                  "push", "enabled") if k in sync}  # fmt: skip
+    row = EntitySync.objects.create(
+        integration=integration, position=position, name=str(sync["name"]), family=str(sync.get("family", sync["name"])),
+        left_entity=_fill(sync["left"], words), right_entity=_fill(sync["right"], words), **plain,
+    )  # fmt: skip
+    substitute = sync.get("substitute", {})
+    for number, line in enumerate(sync["mappings"]):  # type: ignore[arg-type]
+        _make_mapping(row, number, line, {**words, **{f"@{k}": v for k, v in substitute.items()}}, connectors, problems)  # type: ignore[attr-defined]
+
+
+def _make_mapping(
+    sync: EntitySync, number: int, line: Mapping[str, object], words: Mapping[str, str],
+    connectors: Mapping[Side, Connector], problems: list[str],
+) -> None:  # fmt: skip
+    values = {k: _fill(v, words) for k, v in line.items() if k not in ("options", "constant_option", "args")}
+    values["args"] = _fill(line.get("args", {}), words)
+    for side in (LEFT, RIGHT):
+        name = str(values.get(side, ""))
+        values[side] = words.get(name, name) if name.startswith("@") else name
+    label = _fill(line.get("constant_option", ""), words)
+    if "constant_option" in line:
+        if not label:
+            return
+        constant = _constant(sync, values, str(label), connectors, problems)
+        if constant is None:
+            return
+        values |= {"constant": constant, "when": "create"}
+    mapping = FieldMapping.objects.create(entity_sync=sync, position=number, **values)
+    for left_key, right_key in line.get("options", []):  # type: ignore[attr-defined]
+        PicklistMapping.objects.create(
+            field_mapping=mapping, left_key=left_key, left_label=left_key, right_key=right_key, token=right_key
+        )
+
+
+def _constant(
+    sync: EntitySync, values: Mapping[str, object], label: str, connectors: Mapping[Side, Connector], problems: list[str]
+) -> str | None:
+    side: Side = LEFT if values.get(LEFT) else RIGHT
+    entity = sync.left_entity if side == LEFT else sync.right_entity
+    field = str(values[side])
+    options = connectors[side].options(entity, field)
+    for option in options:
+        if option.active and option.label.casefold() == label.casefold():
+            return option.key
+    there = ", ".join(option.label for option in options if option.active) or "none"
+    problems.append(f"{sync.name}: {field} on the {side} has no choice {label!r}. It has: {there}. Give another when applying the preset.")
+    return None
+
+
+def _fill(value: object, words: Mapping[str, str]) -> object:
+    """Replace {word} by what it stands for; braces of a template that are no words stay."""
+    if isinstance(value, str):
+        for word, text in words.items():
+            value = value.replace("{" + word + "}", text)  # type: ignore[attr-defined]
+        return value
+    if isinstance(value, dict):
+        return {k: _fill(v, words) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_fill(v, words) for v in value]
+    return value

@@ -1,0 +1,1 @@
+"""Background work: the job table is the truth, the queue only wakes workers."""

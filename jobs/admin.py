@@ -1,0 +1,168 @@
+"""What do operators see of jobs, and what may they do with them?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.db.models import Model, QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest
+from django_q.models import Failure, OrmQ, Schedule, Success
+from unfold.admin import ModelAdmin, TabularInline
+
+from jobs import operate
+from jobs.models import Job, JobTransition, Pause, WorkerHeartbeat
+from jobs.states import IllegalTransition
+
+# A Schedule's function is any dotted path and a queued task is a pickle: who may edit them owns the host (RELIABILITY
+# section 4).  The job table shows all that an operator needs.
+for model in (Schedule, OrmQ, Success, Failure):
+    if admin.site.is_registered(model):
+        admin.site.unregister(model)
+
+
+class ReadOnly:
+    """No adding, changing or deleting: these rows are written by the hub alone."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class TimelineInline(ReadOnly, TabularInline):
+    """Every move of the job: who, when, why."""
+
+    model = JobTransition
+    fields = ["at", "from_status", "to_status", "actor", "by", "reason", "attempt"]
+    readonly_fields = fields
+    ordering = ["id"]
+    extra = 0
+    verbose_name_plural = "Timeline"
+
+
+@admin.register(Job)
+class JobAdmin(ReadOnly, ModelAdmin):
+    """All background work.  Search finds an exact id, a lock key, a related object or an error's fingerprint."""
+
+    list_display = [
+        "id", "type", "status_reason", "object_ref", "tries", "run_at", "started_at", "finished_at", "created_by",
+        "error",
+    ]  # fmt: skip
+    list_filter = ["status_reason", "type", "error_class", "priority"]
+    list_select_related = ["created_by"]
+    search_fields = ["=id", "=lock_key", "=object_ref", "=fingerprint"]
+    search_help_text = "Exact id, lock key, related object or error fingerprint"
+    ordering = ["-id"]
+    list_per_page = 50
+    show_full_result_count = False  # a count of a million rows, for a number that nobody needs
+    actions = ["retry", "cancel", "run_now"]
+    inlines = [TimelineInline]
+    fieldsets = [
+        (
+            None,
+            {"fields": ["type", "status_reason", "object_ref", "scope", "run", "parent", "repeat_of", "created_by"]},
+        ),
+        ("Parameters", {"fields": ["params", "priority", "lock_key", "dedupe_key", "again"]}),
+        ("Results", {"fields": ["results", "progress", "error_class", "error_code", "error_message", "fingerprint"]}),
+        (
+            "Tries",
+            {
+                "fields": [
+                    "attempt",
+                    "round",
+                    "slices",
+                    "lost_leases",
+                    "reconcile",
+                    "run_at",
+                    "not_before",
+                    "max_age_at",
+                ]
+            },
+        ),
+        ("Worker", {"fields": ["worker", "claimed_at", "lease_until", "created_at", "started_at", "finished_at"]}),
+        ("Cancel", {"fields": ["cancel_requested", "cancel_by", "cancel_reason"]}),
+    ]
+
+    @admin.display(description="Try")
+    def tries(self, job: Job) -> str:
+        return str(job.attempt) if job.attempt else "-"
+
+    @admin.display(description="Error", ordering="fingerprint")
+    def error(self, job: Job) -> str:
+        return job.error_message[:80]
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("jobs.retry_job")
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("jobs.cancel_job")
+
+    @admin.action(description="Retry", permissions=["retry"])
+    def retry(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        self._each(request, queryset, "retried", lambda job: operate.retry(job, by=request.user))
+
+    @admin.action(description="Cancel", permissions=["cancel"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        reason = "cancelled in the list of jobs"
+        self._each(request, queryset, "cancelled", lambda job: operate.cancel(job, by=request.user, reason=reason))
+
+    @admin.action(description="Run now", permissions=["retry"])
+    def run_now(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        self._each(request, queryset, "brought forward", lambda job: operate.run_now(job, by=request.user))
+
+    def _each(self, request: HttpRequest, queryset: QuerySet[Job], done: str, act: Callable[[Job], object]) -> None:
+        """Act on each job for itself; what is refused is listed with the reason."""
+        acted: list[Job] = []
+        for job in queryset.order_by("id"):
+            try:
+                act(job)
+                acted.append(job)
+            except IllegalTransition as refusal:
+                self.message_user(request, f"Job {job.pk}: {refusal}", messages.WARNING)
+        if acted:
+            LogEntry.objects.log_actions(
+                request.user.pk or 0, acted, CHANGE, f"{done.capitalize()} in the list of jobs."
+            )
+            self.message_user(request, f"{len(acted)} job(s) {done}.", messages.SUCCESS)
+
+
+@admin.register(JobTransition)
+class JobTransitionAdmin(ReadOnly, ModelAdmin):
+    """The timelines of all jobs, newest first."""
+
+    list_display = ["at", "job", "from_status", "to_status", "actor", "by", "reason"]
+    list_filter = ["to_status", "actor"]
+    list_select_related = ["job"]
+    search_fields = ["=job__id"]
+    search_help_text = "Exact id of the job"
+    ordering = ["-id"]
+    show_full_result_count = False
+
+
+@admin.register(WorkerHeartbeat)
+class WorkerHeartbeatAdmin(ReadOnly, ModelAdmin):
+    """Which workers are alive."""
+
+    list_display = ["name", "kind", "host", "pid", "workers", "busy", "seen_at"]
+    ordering = ["-seen_at"]
+
+
+@admin.register(Pause)
+class PauseAdmin(ModelAdmin):
+    """Hold jobs back: those of one connection, of one type, or all."""
+
+    list_display = ["__str__", "kind", "by", "at"]
+    list_select_related = ["connection", "by"]
+    fields = ["kind", "connection", "job_type", "reason"]
+
+    def save_model(self, request: HttpRequest, obj: Pause, form: ModelForm, change: bool) -> None:
+        if not change:
+            obj.by_id = request.user.pk
+        super().save_model(request, obj, form, change)

@@ -1,0 +1,131 @@
+"""How is one run of an integration carried out as a job?  Slice by slice, under a fence, with progress for people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import ClassVar
+
+from django.contrib.auth.models import User
+from django.db.models import F
+
+from connectors.contract import Connector, ConnectorError, PermanentError
+from connectors.models import Connection, RecordChange, Run, Scope
+from connectors.sync.compile import SettingsError
+from connectors.sync.context import FenceLost
+from connectors.sync.mapping import LEFT, RIGHT
+from connectors.sync.picklists import match_picklists
+from connectors.sync.run import advance, describe, start_run, take
+from connectors.sync.world import World
+from connectors.transport import connected
+from connectors.transport.apilog import ApiLog
+from jobs.context import JobContext
+from jobs.handlers import Answer, Finished, Sliced
+
+# Points at which nothing is half done: here a job may be cancelled, and a lost lease is noticed before the next write.
+SAFE_POINTS = frozenset({"page read", "before mark sending", "before store plan"})
+STORED = frozenset({"after stage page", "after record outcomes"})
+COUNT_EVERY = 2.0  # seconds between two looks at how many writes are left
+
+
+class SyncHandler:
+    """A run for one scope: `scope` of the job; params mode, purpose, entities."""
+
+    type: ClassVar[str] = "sync"
+    safe: ClassVar[bool] = True  # every write has an intent before it, which the next try settles by its key
+    delays: ClassVar[Sequence[timedelta]] = tuple(timedelta(minutes=m) for m in (1, 5, 15, 15, 15))  # DESIGN 9.2
+    max_age: ClassVar[timedelta | None] = None
+
+    def run(self, context: JobContext) -> Answer:
+        """Carry the run on until it is done or the slice is over."""
+        scope = Scope.objects.select_related("integration__left", "integration__right").get(pk=context.scope_id)
+        log = ApiLog()
+        with ExitStack() as open_transports:
+            world = _world(context, log, open_transports)
+            run = _run(context, scope, world)
+            watch = _Watch(context, run)
+            world.point = watch.point
+            try:
+                if run.mode == Run.Mode.COMPREHENSIVE and not run.progress.get("picklists"):
+                    _match_picklists(run, world)
+                done = advance(run, world, slice_over=context.slice_over)
+            except FenceLost:
+                return Sliced()  # the settings changed under way: the next slice plans by the new ones
+            except SettingsError as error:
+                _failed(run, scope, str(error))
+                raise PermanentError(str(error)) from error
+            except ConnectorError as error:
+                _failed(run, scope, str(error))
+                raise
+            finally:
+                log.flush()
+        if not done:
+            return Sliced()
+        run.refresh_from_db()
+        return Finished({"run": run.pk, "summary": describe(run), "counts": run.counts})
+
+
+def _world(context: JobContext, log: ApiLog, open_transports: ExitStack) -> World:
+    def connect(connection: Connection) -> Connector:
+        transport = connected(connection, run_id=context.run_id, job_id=context.job_id, now=context.now, log=log)
+        return open_transports.enter_context(transport)
+
+    return World(connect=connect, now=context.now)
+
+
+def _run(context: JobContext, scope: Scope, world: World) -> Run:
+    if context.run_id is not None:
+        run = Run.objects.select_related("integration__left", "integration__right", "scope").get(pk=context.run_id)
+        take(run)
+        return run
+    run = start_run(
+        scope,
+        world,
+        mode=str(context.params.get("mode", "delta")),
+        purpose=str(context.params.get("purpose", "sync")),
+        entities=list(context.params.get("entities", [])),
+        asked_by=User.objects.filter(pk=context.created_by_id).first() if context.created_by_id else None,
+    )
+    context.set_run(run.pk)
+    return run
+
+
+def _match_picklists(run: Run, world: World) -> None:
+    """New options find their partners by label before everything is read again."""
+    integration = run.integration
+    match_picklists(integration, {LEFT: world.connect(integration.left), RIGHT: world.connect(integration.right)})
+    run.progress = {**run.progress, "picklists": True}
+    Run.objects.filter(pk=run.pk).update(progress=run.progress)
+
+
+def _failed(run: Run, scope: Scope, error: str) -> None:
+    Run.objects.filter(pk=run.pk).update(error=error[:500])
+    Scope.objects.filter(pk=scope.pk).update(failures=F("failures") + 1, last_error=error[:500])
+
+
+class _Watch:
+    """Turns the engine's points into safe points and progress of the job."""
+
+    def __init__(self, context: JobContext, run: Run) -> None:
+        self.context, self.run = context, run
+        self.looked = 0.0
+
+    def point(self, name: str) -> None:
+        """Called between any two side effects of the engine."""
+        if name in SAFE_POINTS:
+            self.context.checkpoint()
+        elif name in STORED:
+            self.context.stored_progress()
+            if time.monotonic() - self.looked >= COUNT_EVERY:
+                self.looked = time.monotonic()
+                self._show(name)
+
+    def _show(self, name: str) -> None:
+        if name == "after stage page":
+            self.context.progress(0, None, "Reading")
+            return
+        left = RecordChange.objects.filter(run=self.run, open__isnull=False).count()
+        done = RecordChange.objects.filter(run=self.run, status="written").count()
+        self.context.progress(done, done + left, "Writing")

@@ -1,0 +1,283 @@
+"""What is known of each unit of background work, and of the processes that do it?"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import IntegrityError, models, transaction
+from django.db.models import Q
+
+from jobs import clock
+from jobs.states import (
+    OPEN,
+    READY,
+    RUNNING,
+    Actor,
+    AlreadyOpen,
+    IllegalTransition,
+    LockHeld,
+    Priority,
+    StatusReason,
+    may_move,
+)
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+
+    Person = AbstractBaseUser | AnonymousUser | str | None  # a user, the name of a command, or nobody
+
+_OPEN_VALUES = [s.value for s in OPEN]
+_RUNNING_VALUES = [s.value for s in RUNNING]
+_ACTOR_LENGTH = 150  # as Django's user names
+
+
+def name_of(person: Person) -> str:
+    """Return how a person is written in the timeline: the name stays when the account is deleted."""
+    return str(person)[:_ACTOR_LENGTH] if person else ""
+
+
+def new_token() -> str:
+    """Return a token that nobody else holds."""
+    return uuid.uuid4().hex
+
+
+class JobQuerySet(models.QuerySet["Job"]):
+    def open(self) -> JobQuerySet:
+        """Jobs that are not finished."""
+        return self.filter(status_reason__in=_OPEN_VALUES)
+
+    def running(self) -> JobQuerySet:
+        """Jobs that a worker has or is about to take.  By the nullable column, which the partial index hangs on."""
+        return self.filter(lease_until__isnull=False)
+
+    def ready(self, at: datetime) -> JobQuerySet:
+        """Jobs that are due, in the order in which they are handed out."""
+        return self.filter(ready_at__isnull=False, ready_at__lte=at).order_by("priority", "run_at", "id")
+
+
+class Job(models.Model):
+    """One unit of background work.  `move_to` alone changes `status_reason`."""
+
+    type = models.CharField(max_length=60)
+    status_reason = models.CharField(max_length=20, choices=StatusReason.choices, default=StatusReason.WAITING)
+    dedupe_key = models.CharField(max_length=200, blank=True)  # at most one open job has it
+    lock_key = models.CharField(max_length=200, blank=True)  # at most one running job has it
+    priority = models.PositiveSmallIntegerField(choices=Priority.choices, default=Priority.SCHEDULED)
+    run_at = models.DateTimeField()
+    ready_at = models.DateTimeField(null=True, blank=True)  # run_at while Waiting or Retry, else null
+    not_before = models.DateTimeField(null=True, blank=True)  # Retry-After: Run now does not go below it
+    max_age_at = models.DateTimeField(null=True, blank=True)  # a job older than this is not tried again
+    attempt = models.PositiveSmallIntegerField(default=0)  # counted before any I/O
+    round = models.PositiveSmallIntegerField(default=0)  # how often an operator pressed Retry
+    lost_leases = models.PositiveSmallIntegerField(default=0)  # in a row, without progress
+    slices = models.PositiveIntegerField(default=0)
+    again = models.BooleanField(default=False)  # triggered while it ran: one more run follows
+    reconcile = models.BooleanField(default=False)  # an unsafe job whose last effect is unknown: read before writing
+    progress_stored = models.BooleanField(default=False)  # since the claim
+    in_process = models.BooleanField(default=False)  # claimed by a command, not by a worker of the queue
+    dispatch_token = models.CharField(max_length=36, blank=True, editable=False)
+    lease_token = models.CharField(max_length=36, blank=True, editable=False)
+    lease_until = models.DateTimeField(null=True, blank=True)  # Dispatched: to be claimed by; In progress: the lease
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    worker = models.CharField(max_length=150, blank=True)  # host:pid that has it, or had it last
+    cancel_requested = models.BooleanField(default=False)
+    cancel_by = models.CharField(max_length=_ACTOR_LENGTH, blank=True)
+    cancel_reason = models.CharField(max_length=500, blank=True)
+    params = models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
+    results = models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
+    progress = models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
+    error_class = models.CharField(max_length=20, blank=True)
+    error_code = models.CharField(max_length=100, blank=True)
+    error_message = models.CharField(max_length=1000, blank=True)
+    fingerprint = models.CharField(max_length=40, blank=True)  # groups failures that look alike
+    run = models.ForeignKey("connectors.Run", null=True, blank=True, on_delete=models.SET_NULL, related_name="jobs")
+    scope = models.ForeignKey("connectors.Scope", null=True, blank=True, on_delete=models.SET_NULL, related_name="jobs")
+    object_ref = models.CharField(max_length=200, blank=True)  # the business record it is about
+    parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="children")
+    repeat_of = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="repeats")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    created_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status_reason__in=[s.value for s in StatusReason]), name="job_status_reason"
+            ),
+            models.UniqueConstraint(
+                fields=["dedupe_key"],
+                condition=Q(status_reason__in=_OPEN_VALUES) & ~Q(dedupe_key=""),
+                name="one_open_job_for_a_dedupe_key",
+            ),
+            models.UniqueConstraint(
+                fields=["lock_key"],
+                condition=Q(status_reason__in=_RUNNING_VALUES) & ~Q(lock_key=""),
+                name="one_running_job_for_a_lock_key",
+            ),
+        ]
+        indexes = [
+            # The dispatcher, each second.
+            models.Index(fields=["ready_at", "priority"], name="job_ready", condition=Q(ready_at__isnull=False)),
+            # The reaper, and the count of busy workers.
+            models.Index(fields=["lease_until"], name="job_lease", condition=Q(lease_until__isnull=False)),
+            models.Index(fields=["status_reason", "-id"], name="job_by_status"),
+            models.Index(fields=["type", "-id"], name="job_by_type"),
+            models.Index(fields=["fingerprint"], name="job_fingerprint", condition=~Q(fingerprint="")),
+        ]
+        permissions = [("retry_job", "Can retry or run jobs"), ("cancel_job", "Can cancel jobs")]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.pk}"
+
+    @property
+    def status(self) -> StatusReason:
+        """The status reason as an enum."""
+        return StatusReason(self.status_reason)
+
+    def move_to(
+        self,
+        new: StatusReason,
+        *,
+        actor: Actor,
+        by: Person = None,
+        reason: str = "",
+        when: Q | None = None,
+        **changes: Any,  # columns with plain values
+    ) -> None:
+        """Move the job, or raise IllegalTransition.  The row decides, so two workers cannot both win.
+
+        `when` narrows the rows that may be moved (a token, a flag).  The row of history is written in the same
+        transaction.  The instance gets the columns that were written; others may have changed meanwhile.
+        """
+        old = self.status
+        if not may_move(old, new, actor):
+            raise IllegalTransition(f"{old.label} -> {new.label} is not for the {actor.label.lower()}")
+        at = clock.now()
+        fields = {**self._columns_of(new, at, changes), **changes, "status_reason": new}
+        rows = Job.objects.filter(pk=self.pk, status_reason=old)
+        try:
+            with transaction.atomic():
+                if not (rows.filter(when) if when is not None else rows).update(**fields):
+                    raise IllegalTransition(f"job {self.pk} is no longer {old.label}")
+                for name, value in fields.items():
+                    setattr(self, name, value)
+                JobTransition.write(self, old, actor, name_of(by), reason, at)
+        except IntegrityError as error:
+            if new in RUNNING:
+                raise LockHeld(f"another job is running under the lock {self.lock_key}") from error
+            raise AlreadyOpen(f"another open job has the key {self.dedupe_key}") from error
+
+    def _columns_of(self, new: StatusReason, at: datetime, changes: dict[str, object]) -> dict[str, object]:
+        """Return the columns whose value follows from the status."""
+        columns: dict[str, object] = {"ready_at": None, "finished_at": None}
+        if new in READY:
+            columns["ready_at"] = changes.get("run_at", self.run_at)
+        if new not in RUNNING:
+            columns |= {"lease_until": None, "lease_token": "", "dispatch_token": "", "in_process": False}
+        if new not in OPEN:
+            columns["finished_at"] = at
+        return columns
+
+
+class JobTransition(models.Model):
+    """One move of a job.  Append only: these rows are the timeline."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="transitions", db_index=False)
+    from_status = models.CharField(max_length=20, choices=StatusReason.choices, blank=True)  # empty: it was made
+    to_status = models.CharField(max_length=20, choices=StatusReason.choices)
+    actor = models.CharField(max_length=20, choices=Actor.choices)
+    by = models.CharField(max_length=_ACTOR_LENGTH, blank=True)
+    reason = models.CharField(max_length=500, blank=True)
+    attempt = models.PositiveSmallIntegerField(default=0)
+    at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["job", "id"], name="transition_timeline")]
+
+    def __str__(self) -> str:
+        return f"{self.get_from_status_display() or 'New'} → {self.get_to_status_display()}"
+
+    @classmethod
+    def write(
+        cls, job: Job, old: StatusReason | None, actor: Actor, by: str, reason: str, at: datetime
+    ) -> JobTransition:
+        """Add the row of history for the status that `job` has now."""
+        return cls.objects.create(
+            job=job,
+            from_status=old or "",
+            to_status=job.status_reason,
+            actor=actor,
+            by=by,
+            reason=reason[:500],
+            attempt=job.attempt,
+            at=at,
+        )
+
+
+class WorkerHeartbeat(models.Model):
+    """When was one supervisor, or the queue behind it, last seen alive?"""
+
+    class Kind(models.TextChoices):
+        SUPERVISOR = "supervisor", "Supervisor"
+        QUEUE = "queue", "Queue"  # a task went all the way through the queue to one of its workers
+
+    name = models.CharField(max_length=150)  # the supervisor's name, of which its workers know
+    kind = models.CharField(max_length=20, choices=Kind.choices)
+    host = models.CharField(max_length=100)
+    pid = models.PositiveIntegerField()
+    workers = models.PositiveSmallIntegerField(default=0)
+    busy = models.PositiveSmallIntegerField(default=0)
+    beats = models.PositiveBigIntegerField(default=0)  # rises while it lives, also when a test's clock stands still
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["name", "kind"], name="one_heartbeat_of_a_kind")]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.name}"
+
+
+class Pause(models.Model):
+    """Why are jobs not handed out?  For one connection, one job type, or the whole hub."""
+
+    class Kind(models.TextChoices):
+        CONNECTION = "connection", "Connection"
+        TYPE = "type", "Job type"
+        HUB = "hub", "Everything"
+
+    kind = models.CharField(max_length=20, choices=Kind.choices)
+    connection = models.ForeignKey(
+        "connectors.Connection", null=True, blank=True, on_delete=models.CASCADE, related_name="pauses"
+    )
+    job_type = models.CharField(max_length=60, blank=True)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    reason = models.CharField(max_length=500)
+    at = models.DateTimeField(default=clock.now, editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(kind="connection", connection__isnull=False, job_type="")
+                | (Q(kind="type", connection__isnull=True) & ~Q(job_type=""))
+                | Q(kind="hub", connection__isnull=True, job_type=""),
+                name="pause_names_what_it_stops",
+            ),
+            models.UniqueConstraint(
+                fields=["connection"], condition=Q(kind="connection"), name="one_pause_a_connection"
+            ),
+            models.UniqueConstraint(fields=["job_type"], condition=Q(kind="type"), name="one_pause_a_type"),
+            models.UniqueConstraint(fields=["kind"], condition=Q(kind="hub"), name="one_pause_of_the_hub"),
+        ]
+
+    def __str__(self) -> str:
+        what = {"connection": str(self.connection), "type": self.job_type}.get(self.kind, "everything")
+        return f"{what}: {self.reason}"

@@ -1,0 +1,99 @@
+"""How does a person or a schedule ask for a sync?  The admin, the API and the commands call these functions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib.auth.models import User
+from django.db import transaction
+
+from connectors.models import Integration, RecordLink, Run, Scope
+from connectors.sync import run as engine
+from jobs import clock, dispatch
+from jobs.models import Job
+from jobs.states import Priority
+
+if TYPE_CHECKING:
+    from jobs.models import Person
+
+
+class NotNow(Exception):
+    """The request makes no sense at present; the sentence says why and what to do."""
+
+
+def lock_key(scope: Scope) -> str:
+    """One running job for a scope."""
+    return f"scope:{scope.pk}"
+
+
+def scope_of(integration: Integration) -> Scope:
+    """Return the one scope of an integration without scopes."""
+    scope, _ = Scope.objects.get_or_create(integration=integration, left_key="", right_key="")
+    return scope
+
+
+def request_sync(
+    integration: Integration,
+    *,
+    mode: str = "delta",
+    preview: bool = False,
+    entities: list[str] | None = None,
+    by: Person = None,
+    priority: Priority = Priority.PERSON,
+) -> Job:
+    """Ask for a run.  The very first run of an integration whose `first_run` is "preview" becomes a preview.
+
+    Raises NotNow when the integration or its scope is switched off.
+    """
+    scope = scope_of(integration)
+    if not integration.enabled or not scope.enabled:
+        raise NotNow(f"{integration} is switched off. Enable it first.")
+    unknown = sorted(set(entities or []) - set(integration.entity_syncs.values_list("name", flat=True)))
+    if unknown:
+        known = ", ".join(integration.entity_syncs.values_list("name", flat=True))
+        raise NotNow(f"{integration} has no entity sync {', '.join(unknown)}. It has: {known}.")
+    first = scope.last_full_at is None and integration.first_run == "preview"
+    purpose = "preview" if preview or first else "sync"
+    with transaction.atomic():
+        return dispatch.request(
+            "sync",
+            params={"mode": mode, "purpose": purpose, "entities": entities or []},
+            lock_key=lock_key(scope),
+            dedupe_key=f"sync:{scope.pk}:{purpose}:{','.join(entities or [])}",
+            priority=priority,
+            by=by,
+            scope=scope,
+        )
+
+
+def approve_preview(run: Run, *, by: Person = None) -> tuple[Job, int, int]:
+    """Approve a preview: exactly its proposals are written by a new job.  Returns (job, approved, bounced)."""
+    person = by if isinstance(by, User) else None
+    with transaction.atomic():
+        try:
+            approved, bounced = engine.approve(run, clock.now(), person)
+        except ValueError as error:
+            raise NotNow(str(error)) from error
+        return _go_on(run, by), approved, bounced
+
+
+def accept_guard(run: Run, *, by: Person = None) -> Job:
+    """Go on with a run that a guard stopped."""
+    with transaction.atomic():
+        try:
+            engine.accept_guard(run)
+        except ValueError as error:
+            raise NotNow(str(error)) from error
+        return _go_on(run, by)
+
+
+def _go_on(run: Run, by: Person) -> Job:
+    return dispatch.request(
+        "sync", lock_key=lock_key(run.scope), dedupe_key=f"run:{run.pk}", priority=Priority.PERSON, by=by, scope=run.scope,
+        run=run, params={"purpose": run.purpose},
+    )  # fmt: skip
+
+
+def retry_links(links: list[int]) -> int:
+    """Plan parked links again at the next run, because a person has mended the cause."""
+    return RecordLink.objects.filter(pk__in=links, pending=5).update(pending=1, reason="changed", args="")

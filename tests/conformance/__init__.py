@@ -1,0 +1,1 @@
+"""What must every connector do?  Subclass `suite.ConnectorConformance`; docs/connectors.md shows how."""
