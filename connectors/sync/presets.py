@@ -8,7 +8,6 @@ from pathlib import Path
 
 import yaml
 from django.conf import settings
-from django.db import transaction
 
 from connectors.contract import Connector
 from connectors.models import Connection, EntitySync, FieldMapping, Integration, PicklistMapping, Scope
@@ -135,10 +134,11 @@ def apply_preset(
         "realm": str(ends[LEFT].settings.get("realm", "")),
         "prefix": str(ends[RIGHT].settings.get("prefix", "syn")),
     }
-    with transaction.atomic():
-        integration = Integration.objects.create(
-            name=name, preset=preset.name, left=ends[LEFT], right=ends[RIGHT], first_run=first_run or preset.first_run
-        )
+    # Not one transaction: labels are asked for over HTTP.  The integration is switched off until it is whole.
+    integration = Integration.objects.create(
+        name=name, preset=preset.name, left=ends[LEFT], right=ends[RIGHT], first_run=first_run or preset.first_run, enabled=False
+    )
+    try:
         Scope.objects.create(integration=integration)
         problems: list[str] = []
         for position, sync in enumerate(preset.entity_syncs):
@@ -147,6 +147,11 @@ def apply_preset(
             raise SettingsError(problems)
         unmapped = match_picklists(integration, connectors)
         compile_pairs(integration, Described.read(integration, connectors))
+    except BaseException:
+        integration.delete()
+        raise
+    integration.enabled = True
+    integration.save(update_fields=["enabled"])
     return Applied(integration, unmapped)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from typing import ClassVar
 from django.contrib.auth.models import User
 from django.db.models import F
 
-from connectors.contract import Connector, ConnectorError, PermanentError
+from connectors.contract import AuthError, Connector, ConnectorError, PermanentError
 from connectors.models import Connection, RecordChange, Run, Scope
 from connectors.sync.compile import SettingsError
 from connectors.sync.context import FenceLost
@@ -19,11 +20,12 @@ from connectors.sync.mapping import LEFT, RIGHT
 from connectors.sync.picklists import match_picklists
 from connectors.sync.run import advance, describe, start_run, take
 from connectors.sync.world import World
-from connectors.transport import connected
+from connectors.transport import check, connected
 from connectors.transport.apilog import ApiLog
 from jobs.context import JobContext
 from jobs.handlers import Answer, Finished, Sliced
 
+logger = logging.getLogger(__name__)
 # Points at which nothing is half done: here a job may be cancelled, and a lost lease is noticed before the next write.
 SAFE_POINTS = frozenset({"page read", "before mark sending", "before store plan"})
 STORED = frozenset({"after stage page", "after record outcomes"})
@@ -58,6 +60,8 @@ class SyncHandler:
                 raise PermanentError(str(error)) from error
             except ConnectorError as error:
                 _failed(run, scope, str(error))
+                if isinstance(error, AuthError):
+                    _find_the_refused(run)
                 raise
             finally:
                 log.flush()
@@ -103,6 +107,15 @@ def _match_picklists(run: Run, world: World) -> None:
 def _failed(run: Run, scope: Scope, error: str) -> None:
     Run.objects.filter(pk=run.pk).update(error=error[:500])
     Scope.objects.filter(pk=scope.pk).update(failures=F("failures") + 1, last_error=error[:500])
+
+
+def _find_the_refused(run: Run) -> None:
+    """One of the two systems no longer lets us in: ask both, so that the right connection says "needs reconnect"."""
+    for connection in (run.integration.left, run.integration.right):
+        try:
+            check(connection)
+        except ConnectorError as error:
+            logger.warning("connection %s: %s", connection.pk, error)
 
 
 class _Watch:
