@@ -31,7 +31,7 @@ CREDENTIAL_KEYS = [
     key.strip()
     for key in _required(
         "CREDENTIAL_KEYS",
-        "Make one with `python -c \"from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())\"`"
+        'Make one with `python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"`'
         " and put it into .env; keep it apart from the database's backups.",
     ).split(",")
     if key.strip()
@@ -142,6 +142,7 @@ REST_FRAMEWORK = {
 }
 
 # Connectors and their transport
+PRESET_FOLDER = env.str("PRESET_FOLDER", default="")  # a folder with presets of your own
 ALLOWED_PRIVATE_NETWORKS = env.list("ALLOWED_PRIVATE_NETWORKS", default=[])  # CIDR; empty: public addresses only
 API_LOG_BODIES = env.bool("API_LOG_BODIES", default=False)  # debug mode: bodies are kept, redacted
 CONNECT_TIMEOUT = env.float("CONNECT_TIMEOUT", default=10.0)  # seconds

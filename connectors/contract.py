@@ -105,9 +105,7 @@ class ConnectorError(Exception):
 class RetryableError(ConnectorError):
     """The same call may succeed later: time-out, 429, 502, 503.  `retry_after` is in seconds, None when not told."""
 
-    def __init__(
-        self, message: str, *, retry_after: float | None = None, code: str = "", vendor_id: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None, code: str = "", vendor_id: str = "") -> None:
         super().__init__(message, code=code, vendor_id=vendor_id)
         self.retry_after = retry_after
 

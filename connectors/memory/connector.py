@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from connectors.contract import (
     Batch,
@@ -66,7 +66,7 @@ class Memory:
         self, feed: str, wanted: Mapping[str, frozenset[str]], cursor: str | None, scope: str = ""
     ) -> Iterator[Page]:
         """A cursor is {"delta": sequence} or, in the middle of a listing, {"after": [entity, id], "since": sequence}."""
-        place = json.loads(cursor) if cursor else {"after": None, "since": self._newest()}
+        place: dict[str, Any] = json.loads(cursor) if cursor else {"after": None, "since": self._newest()}
         if self.store.expire_cursors and "delta" in place:
             self.store.expire_cursors = False
             raise CursorExpired("the cursor is too old")
@@ -78,19 +78,22 @@ class Memory:
     def _newest(self) -> int:
         return self.store.log[-1][0] if self.store.log else 0
 
-    def _listing(self, feed: str, wanted: Mapping[str, frozenset[str]], place: dict[str, object]) -> Iterator[Page]:
+    def _listing(self, feed: str, wanted: Mapping[str, frozenset[str]], place: dict[str, Any]) -> Iterator[Page]:
         entities = [e for e in self.store.entities.values() if e.feed == feed and e.name in wanted]
         size = entities[0].page if entities else 1
         after = place["after"]
         while True:
             self.store.requests.append(f"list {feed}")
             everything = [
-                (e.name, kept) for e in entities for kept in list(self.store.tables[e.name].values()) if not self.store.empty
+                (e.name, kept)
+                for e in entities
+                for kept in list(self.store.tables[e.name].values())
+                if not self.store.empty
             ]
             order = {e.name: number for number, e in enumerate(entities)}
             start: tuple[int, int] = (-1, 0)
             if isinstance(after, list):
-                start = (order.get(str(after[0]), -1), int(after[1]))
+                start = (order.get(str(after[0]), -1), int(str(after[1])))
             # Ordered by entity and an ever rising number, so that a delete in between shifts nothing.
             rest = [(n, k) for n, k in everything if (order[n], _number(k.id)) > start]
             rest.sort(key=lambda item: (order[item[0]], _number(item[1].id)))
@@ -187,13 +190,23 @@ class Memory:
         if refusal is not None:
             return refusal
         record_id = operation.id if entity.safe is Safe.CLIENT_ID else ""
-        record_id = self.store.create(entity.name, _stored(entity, operation.values), by=operation.key, record_id=record_id)
+        record_id = self.store.create(
+            entity.name, _stored(entity, operation.values), by=operation.key, record_id=record_id
+        )
         self._note(operation, record_id, 0, batch_key)
         return self._written(entity, operation, self.store.tables[entity.name][record_id])
 
     def _note(self, operation: Operation, record_id: str, replaced: int, batch_key: str) -> None:
         self.store.journal.append(
-            Written(str(operation.verb), operation.entity, record_id, dict(operation.values), replaced, operation.key, batch_key)
+            Written(
+                str(operation.verb),
+                operation.entity,
+                record_id,
+                dict(operation.values),
+                replaced,
+                operation.key,
+                batch_key,
+            )
         )
 
     def _written(self, entity: Entity, operation: Operation, kept: Kept) -> Outcome:
@@ -217,7 +230,9 @@ def _number(record_id: str) -> int:
 
 
 def _stored(entity: Entity, values: Mapping[str, Value]) -> dict[str, Value]:
-    return {name: value for name, value in values.items() if (f := entity.field(name)) is None or f.write is not Write.NEVER}
+    return {
+        name: value for name, value in values.items() if (f := entity.field(name)) is None or f.write is not Write.NEVER
+    }
 
 
 def _refusal(entity: Entity, operation: Operation) -> Outcome | None:
@@ -232,5 +247,11 @@ def _refusal(entity: Entity, operation: Operation) -> Outcome | None:
     if operation.verb is Verb.CREATE:
         for declared in entity.fields:
             if declared.required and operation.values.get(declared.name) in (None, ""):
-                return Outcome(operation.key, Result.REJECTED, field=declared.name, code="required", message=f"{declared.name} is missing")
+                return Outcome(
+                    operation.key,
+                    Result.REJECTED,
+                    field=declared.name,
+                    code="required",
+                    message=f"{declared.name} is missing",
+                )
     return None

@@ -7,6 +7,7 @@ from django.db.models import Q
 
 from connectors.models.integration import EntitySync, Integration
 
+
 class RecordLink(models.Model):
     """One record's identity on both sides, the agreed base, and the one reason why it is not in agreement.
 

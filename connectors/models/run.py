@@ -28,7 +28,9 @@ class Scope(models.Model):
     last_done_at = models.DateTimeField(null=True, blank=True)
     failures = models.PositiveIntegerField(default=0)
     last_error = models.CharField(max_length=500, blank=True)
-    full_wanted = models.CharField(max_length=300, blank=True)  # why the next run must be comprehensive; empty: it need not
+    full_wanted = models.CharField(
+        max_length=300, blank=True
+    )  # why the next run must be comprehensive; empty: it need not
     fence = models.PositiveIntegerField(default=0)  # rises with each run that takes the scope
 
     class Meta:
@@ -107,7 +109,9 @@ class Run(models.Model):
     undoes = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL)
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True, blank=True)
-    asked_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    asked_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
     approved_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )

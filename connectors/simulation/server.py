@@ -122,7 +122,10 @@ class Simulator:
         self._server.daemon_threads = True  # type: ignore[attr-defined]
         self._thread = threading.Thread(
             # Asked often whether to stop, else each stop of a test's simulator takes half a second.
-            target=self._server.serve_forever, args=(0.02,), name=f"{self.system} simulator", daemon=True
+            target=self._server.serve_forever,
+            args=(0.02,),
+            name=f"{self.system} simulator",
+            daemon=True,
         )
         self._thread.start()
         return self
@@ -147,7 +150,7 @@ class Simulator:
         line = f"{request.method} {request.path}"
         fault = self.faults.draw(line)
         before, started = self._counts(), self.clock.now()
-        status, note = 0, ""
+        status = 0
         try:
             response = self._answer(request, fault)
             status = response.status_code
@@ -155,11 +158,19 @@ class Simulator:
         finally:
             note = getattr(self.note, "text", "")
             self.note.text = ""
-            made = [now - then for now, then in zip(self._counts(), before, strict=True)]
+            creates, updates, deletes = (now - then for now, then in zip(self._counts(), before, strict=True))
             self.journal.append(
                 Call(
-                    started, request.method, request.path, request.query_string.decode("latin-1"), status,
-                    *made, fault.kind if fault else "", note,
+                    started,
+                    request.method,
+                    request.path,
+                    request.query_string.decode("latin-1"),
+                    status,
+                    creates,
+                    updates,
+                    deletes,
+                    fault.kind if fault else "",
+                    note,
                 )
             )
 

@@ -66,9 +66,7 @@ class Store:
                 old.body = body
                 return old
             self.sequence += 1
-            record = StoredRecord(
-                entity, record_id, body, self.sequence, old.created if old else now, now
-            )
+            record = StoredRecord(entity, record_id, body, self.sequence, old.created if old else now, now)
             table[record_id] = record
             before = copy.deepcopy(old.body) if old else None
             names = frozenset(k for k in {*body, *(before or {})} if body.get(k) != (before or {}).get(k))

@@ -110,7 +110,9 @@ def _pair(sync: EntitySync, described: Described, problems: list[str]) -> Pair |
     rules = [rule for mapping in sync.mappings.all() if (rule := _rule(sync, mapping, found, described, problems))]
     names = {rule.name for rule in rules}
     for alternative in sync.match:
-        problems += [f"{sync.name}: the match field {name!r} is not mapped." for name in alternative if name not in names]
+        problems += [
+            f"{sync.name}: the match field {name!r} is not mapped." for name in alternative if name not in names
+        ]
     for line in sync.filters:
         if line.get("op") not in CONDITIONS:
             problems.append(f"{sync.name}: the filter {line} has no operator that is known ({', '.join(CONDITIONS)}).")
@@ -153,10 +155,14 @@ def _rule(
     direction = _direction(sync, mapping)
     _check_writable(sync, mapping, direction, fields, problems)
     if mapping.transform and mapping.transform not in TRANSFORMS:
-        problems.append(f"{sync.name}: {mapping.name} uses the transform {mapping.transform!r}; known: {', '.join(TRANSFORMS)}.")
+        problems.append(
+            f"{sync.name}: {mapping.name} uses the transform {mapping.transform!r}; known: {', '.join(TRANSFORMS)}."
+        )
         return None
     if mapping.transform and TRANSFORMS[mapping.transform][1] is None and direction == "both":
-        problems.append(f"{sync.name}: {mapping.name}: the transform {mapping.transform!r} works in one direction only.")
+        problems.append(
+            f"{sync.name}: {mapping.name}: the transform {mapping.transform!r} works in one direction only."
+        )
     left, right = fields[LEFT], fields[RIGHT]
     return FieldRule(
         name=mapping.name,
@@ -223,7 +229,10 @@ def _row_rules(
 ) -> tuple[FieldRule, ...]:
     """Compile the rules of a document's lines from the mapping's args: {"rows": [{"left", "right", ...}]}."""
     rules: list[FieldRule] = []
-    children: dict[Side, dict[str, Field]] = {LEFT: {f.name: f for f in left.rows}, RIGHT: {f.name: f for f in right.rows}}
+    children: dict[Side, dict[str, Field]] = {
+        LEFT: {f.name: f for f in left.rows},
+        RIGHT: {f.name: f for f in right.rows},
+    }
     for line in mapping.args.get("rows", []):
         own: dict[Side, Field | None] = {}
         for side in (LEFT, RIGHT):

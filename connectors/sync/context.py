@@ -151,8 +151,8 @@ class Context:
             )
             for key, left_entity, left_id, left_life, right_entity, right_id, right_life, pending in store.read(rows):
                 found[str(key)] = {
-                    LEFT: (Ref(str(left_entity), str(left_id)) if left_id else None, int(str(left_life)), pending),  # type: ignore[dict-item]
-                    RIGHT: (Ref(str(right_entity), str(right_id)) if right_id else None, int(str(right_life)), pending),  # type: ignore[dict-item]
+                    LEFT: (Ref(str(left_entity), str(left_id)) if left_id else None, int(str(left_life)), pending),
+                    RIGHT: (Ref(str(right_entity), str(right_id)) if right_id else None, int(str(right_life)), pending),
                 }
         return found
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from connectors.models import EntitySync, Event, Integration, RecordChange, RecordLink
+from connectors.sync.plan import Life
 from connectors.sync.values import decode
 
 REASONS = {
@@ -35,10 +37,14 @@ class Explanation:
     link: RecordLink
     reason: str
     sentence: str
-    args: dict[str, object]
+    args: Mapping[str, object]
     fields: list[dict[str, object]] = field(default_factory=list)
     changes: list[dict[str, object]] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
+
+    def _side(self, side: str) -> dict[str, object]:
+        named = {name: getattr(self.link, f"{side}_{name}") for name in ("entity", "id", "version")}
+        return {**named, "life": str(Life(getattr(self.link, f"{side}_life")).name.lower())}
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -46,11 +52,10 @@ class Explanation:
         return {
             "key": link.key,
             "entity_sync": link.entity_sync.name,
-            "left": {"entity": link.left_entity, "id": link.left_id, "version": link.left_version, "life": link.get_left_life_display()},
-            "right": {"entity": link.right_entity, "id": link.right_id, "version": link.right_version, "life": link.get_right_life_display()},
+            **{side: self._side(side) for side in ("left", "right")},
             "reason": self.reason or "agreed",
             "sentence": self.sentence,
-            "details": self.args,
+            "details": dict(self.args),
             "fields": self.fields,
             "changes": self.changes,
             "events": self.events,
@@ -69,7 +74,9 @@ def find_link(integration: Integration, entity: str, record_id: str) -> RecordLi
     if entity not in names:
         raise NotKnown(f"{integration} has no entity {entity!r}. It has: {', '.join(sorted(names))}.")
     for side in ("left", "right"):
-        named = {getattr(sync, f"{side}_entity") for sync in syncs if entity in (sync.name, getattr(sync, f"{side}_entity"))}
+        named = {
+            getattr(sync, f"{side}_entity") for sync in syncs if entity in (sync.name, getattr(sync, f"{side}_entity"))
+        }
         link = links.filter(**{f"{side}_entity__in": named, f"{side}_id": record_id}).first()
         if link is not None:
             return link
@@ -92,24 +99,38 @@ def explain(link: RecordLink) -> Explanation:
         left, right = now["left"].get(name), now["right"].get(name)
         found.fields.append(
             {
-                "field": name, "left": left, "base": base.get(name), "right": right,
-                "agreed": name in base and left == right, "rule": rules.get(name, ""),
+                "field": name,
+                "left": left,
+                "base": base.get(name),
+                "right": right,
+                "agreed": name in base and left == right,
+                "rule": rules.get(name, ""),
             }  # fmt: skip
         )
     for change in RecordChange.objects.filter(link=link).select_related("run", "decided_by").order_by("-id")[:50]:
         found.changes.append(
             {
-                "at": change.at.isoformat(), "run": change.run_id, "side": change.side, "verb": change.verb,
-                "status": change.status, "before": decode(change.before), "after": decode(change.after),
-                "lost": decode(change.lost), "rule": decode(change.rule), "code": change.code, "message": change.message,
+                "at": change.at.isoformat(),
+                "run": change.run_id,
+                "side": change.side,
+                "verb": change.verb,
+                "status": change.status,
+                "before": decode(change.before),
+                "after": decode(change.after),
+                "lost": decode(change.lost),
+                "rule": decode(change.rule),
+                "code": change.code,
+                "message": change.message,
                 "by": change.decided_by.get_username() if change.decided_by else "",
             }  # fmt: skip
         )
-    found.events = [f"{event.at.isoformat()} {event.message}" for event in Event.objects.filter(link=link).order_by("-at")[:20]]
+    found.events = [
+        f"{event.at.isoformat()} {event.message}" for event in Event.objects.filter(link=link).order_by("-at")[:20]
+    ]
     return found
 
 
-def _sentence(link: RecordLink, args: dict[str, object]) -> str:
+def _sentence(link: RecordLink, args: Mapping[str, object]) -> str:
     if link.ended:
         return "The link is over: one of the records was deleted."
     sentence = REASONS.get(link.reason, link.reason)

@@ -315,8 +315,8 @@ class Mapper:
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
-        self._reads: dict[Side, list[tuple[str, str, FieldRule, Callable[..., Canonical]]]] = {
-            side: [(n, f, r, _reader(r, side)) for n, f, r in reads_of(pair.rules, side)] for side in (LEFT, RIGHT)
+        self._reads: dict[Side, list[tuple[str, str, Callable[..., Canonical]]]] = {
+            side: [(n, f, _reader(r, side)) for n, f, r in reads_of(pair.rules, side)] for side in (LEFT, RIGHT)
         }
         self._refs: dict[Side, list[str]] = {
             side: [f for _, f, r in reads_of(pair.rules, side) if r.kind is Kind.REF] for side in (LEFT, RIGHT)
@@ -347,7 +347,7 @@ class Mapper:
     def canonical(self, side: Side, record: Record, key_of: KeyOf) -> CanonicalValues:
         """Return what both sides can hold.  A field that was not told is left out."""
         told, out = record.values, {}
-        for name, field_name, rule, read in self._reads[side]:
+        for name, field_name, read in self._reads[side]:
             if field_name in told:
                 value = read(told[field_name], record, key_of)
                 if value is not SKIP:
@@ -357,7 +357,13 @@ class Mapper:
         return out
 
     def to_side(
-        self, side: Side, values: CanonicalValues, id_of: IdOf, *, creating: bool, leave_out: frozenset[str] = frozenset()
+        self,
+        side: Side,
+        values: CanonicalValues,
+        id_of: IdOf,
+        *,
+        creating: bool,
+        leave_out: frozenset[str] = frozenset(),
     ) -> dict[str, Value]:
         """Return the values to write.  Raises Unfit where the side can't take one, Unlinked where a reference has no
         partner there.  At creation constants are added and required fields are checked."""
@@ -427,7 +433,7 @@ def _token(rule: FieldRule, side: Side, value: Value) -> Canonical:
     if options is None or value is None:
         return None
     if isinstance(value, frozenset):
-        return sorted(str(_token(rule, side, key)) for key in value)
+        return list(sorted(str(_token(rule, side, key)) for key in value))  # noqa: C413 - a list of object
     key = str(value)
     token = options.read[side].get(key)
     if token is not None:

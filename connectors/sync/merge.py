@@ -140,7 +140,9 @@ def _both(rule: FieldRule, left: Canonical, right: Canonical, moments: Moments, 
         return
     if to_left and to_right:
         winner = POLICIES[rule.policy](moments)
-        why = {"last_updated": "the last update wins", "ask": "a person decides"}.get(rule.policy, f"{rule.policy} wins")
+        why = {"last_updated": "the last update wins", "ask": "a person decides"}.get(
+            rule.policy, f"{rule.policy} wins"
+        )
     else:
         winner, why = (LEFT if to_right else RIGHT), "flows one way"
     if winner is None:

@@ -89,7 +89,9 @@ def _read_back(
     entity = pair.entity(side)
     asked: list[str] = []
     for item, outcome in answers:
-        own = outcome.result is Result.EXISTS and entity.safe is Safe.CLIENT_ID and outcome.id in ("", item.operation.id)
+        own = (
+            outcome.result is Result.EXISTS and entity.safe is Safe.CLIENT_ID and outcome.id in ("", item.operation.id)
+        )
         again = repeat and outcome.result is Result.CONFLICT and item.operation.verb is not Verb.CREATE
         silent = outcome.result is Result.WRITTEN and outcome.values is None and item.operation.verb is not Verb.DELETE
         if own or again or silent:
@@ -142,7 +144,7 @@ def _holds(ctx: Context, pair: Pair, side: Side, item: Item, record: Record) -> 
 
 def _links(ids: Sequence[int]) -> dict[int, LinkRow]:
     rows = store.read(RecordLink.objects.filter(pk__in=ids).values_list(*LINK_COLUMNS))
-    return {int(str(row[0])): LinkRow(*row) for row in rows}  # type: ignore[arg-type]
+    return {row[0]: LinkRow(*row) for row in rows}
 
 
 LINK_SET = (
@@ -176,8 +178,10 @@ def _store_written(ctx: Context, pair: Pair, side: Side, written: Sequence[tuple
 
 
 def _other_open(link_ids: Sequence[int], side: Side) -> set[int]:
-    rows = RecordChange.objects.filter(link__in=link_ids, side=OTHER[side], status__in=["planned", "sending", "unknown"])
-    return {int(str(row[0])) for row in store.read(rows.values_list("link"))}
+    rows = RecordChange.objects.filter(
+        link__in=link_ids, side=OTHER[side], status__in=["planned", "sending", "unknown"]
+    )
+    return {row[0] for row in store.read(rows.values_list("link"))}
 
 
 def _answered_keys(
@@ -194,7 +198,7 @@ def _answered_keys(
 def _written_row(
     ctx: Context, pair: Pair, side: Side, item: Item, outcome: Outcome, link: LinkRow,
     keys: dict[tuple[str, str], str], other_open: bool,
-) -> tuple[object, ...]:  # fmt: skip
+) -> store.Row:  # fmt: skip
     verb, other = item.operation.verb, OTHER[side]
     record_id = outcome.id or item.operation.id
     if verb is Verb.DELETE or (verb is Verb.ARCHIVE and not item.after):
@@ -282,7 +286,9 @@ def park(ctx: Context, link_id: int, code: str, field_name: str, message: str, s
     RecordLink.objects.filter(pk=link_id).update(
         pending=int(Pending.PARKED),
         reason="parked",
-        args=encode({"code": code, "field": field_name, "message": message[:1000], "side": side, "fingerprint": print_}),
+        args=encode(
+            {"code": code, "field": field_name, "message": message[:1000], "side": side, "fingerprint": print_}
+        ),
         touched_run=ctx.run.pk,
     )
 
@@ -301,14 +307,20 @@ def _taken(ctx: Context, pair: Pair, side: Side, outcome: Outcome) -> str:
         Q(**{f"{side}_entity": entity, f"{side}_id": outcome.id}), integration=ctx.integration, ended=0
     ).first()
     partner = getattr(link, f"{OTHER[side]}_id", None) if link else None
-    linked = f", which is linked to {getattr(link, f'{OTHER[side]}_entity')} {partner}" if partner else ", which has no partner"
+    linked = (
+        f", which is linked to {getattr(link, f'{OTHER[side]}_entity')} {partner}"
+        if partner
+        else ", which has no partner"
+    )
     return f"The name is taken by {entity} {outcome.id}{linked}. {outcome.message}"
 
 
 def _store_others(ctx: Context, answers: Sequence[tuple[Item, Outcome]]) -> None:
     for item, outcome in answers:
         row = RecordChange.objects.filter(pk=item.change_id)
-        if outcome.result is Result.CONFLICT or (outcome.result is Result.GONE and item.operation.verb is not Verb.DELETE):
+        if outcome.result is Result.CONFLICT or (
+            outcome.result is Result.GONE and item.operation.verb is not Verb.DELETE
+        ):
             row.update(status="conflict", open=None, sent="", code=outcome.code[:100], message=outcome.message[:1000])
             again = item.link_id not in ctx.retried
             ctx.retried.add(item.link_id)
@@ -331,7 +343,11 @@ def _store_others(ctx: Context, answers: Sequence[tuple[Item, Outcome]]) -> None
 def _look_again(ctx: Context, pair: Pair, side: Side, moved: Sequence[Item]) -> None:
     """Read what was not as expected and stage it, so that it is planned on what is there."""
     asked = [item for item in moved if item.operation.verb is not Verb.DELETE and item.operation.id]
-    waiting = {item.link_id for item in asked if RecordLink.objects.filter(pk=item.link_id, reason="changed meanwhile").exists()}
+    waiting = {
+        item.link_id
+        for item in asked
+        if RecordLink.objects.filter(pk=item.link_id, reason="changed meanwhile").exists()
+    }
     fetch_and_stage(ctx, side, pair.entity(side).name, [item.operation.id for item in asked])
     if waiting:
         RecordLink.objects.filter(pk__in=waiting, pending=Pending.DIRTY).update(
@@ -357,4 +373,3 @@ def _promotions_done(ctx: Context, pair: Pair, source: Side, link_ids: Sequence[
         Promotion.objects.filter(
             entity_sync=pair.id, side=source, external_id=external_id or "", status="queued"
         ).update(status="success", reason="", link_id=link_id)
-

@@ -68,14 +68,17 @@ def match_options(sync: EntitySync, mapping: FieldMapping, choices: Mapping[Side
         known[RIGHT].add(right.key)
         made.append(
             PicklistMapping(
-                field_mapping=mapping, left_key=left.key, left_label=left.label, right_key=right.key, right_label=right.label,
+                field_mapping=mapping,
+                left_key=left.key,
+                left_label=left.label,
+                right_key=right.key,
+                right_label=right.label,
                 token=right.key,
             )  # fmt: skip
         )
     PicklistMapping.objects.bulk_create(made)
-    rest = [
+    return [
         Unmapped(sync.name, mapping.name, side, labels)
         for side in (LEFT, RIGHT)
         if (labels := [o.label for o in choices[side] if o.active and o.key not in known[side]])
     ]
-    return rest

@@ -77,7 +77,7 @@ class PlannedWrite:
     verb: Verb
     before: CanonicalValues
     after: CanonicalValues
-    lost: dict[str, object] = field(default_factory=dict)
+    lost: Mapping[str, object] = field(default_factory=dict)
     rule: dict[str, str] = field(default_factory=dict)
 
 
@@ -153,7 +153,9 @@ def _both_there(link: LinkState, ctx: Context) -> Decision:
     first = link.base is None
     moments = Moments(_moment(link, LEFT), _moment(link, RIGHT), ctx.tolerance)
     cut = {side: _cut(link, pair, side) for side in (LEFT, RIGHT)}
-    result = merge(pair.merged, {s: link.base_of(s) for s in (LEFT, RIGHT)}, {s: link.now(s) for s in (LEFT, RIGHT)}, cut, moments)
+    result = merge(
+        pair.merged, {s: link.base_of(s) for s in (LEFT, RIGHT)}, {s: link.now(s) for s in (LEFT, RIGHT)}, cut, moments
+    )
     if link.resolution:
         _resolve(result, link, pair)
     if result.conflicts:
@@ -210,7 +212,11 @@ def _explain_rest(result: Merge, decision: Decision) -> None:
     if result.lossy:
         decision.pending, decision.reason, decision.args = Pending.PARKED, "lossy", {"fields": result.lossy}
     elif result.drift:
-        decision.pending, decision.reason, decision.args = Pending.SKIPPED, "prevented", {"fields": result.drift, "why": "drift"}
+        decision.pending, decision.reason, decision.args = (
+            Pending.SKIPPED,
+            "prevented",
+            {"fields": result.drift, "why": "drift"},
+        )
 
 
 def _gone(link: LinkState, ctx: Context, alive: Side) -> Decision:
@@ -225,7 +231,9 @@ def _gone(link: LinkState, ctx: Context, alive: Side) -> Decision:
     )
     how = pair.edit_v_delete if edited else "delete"
     if how == "ask" and link.approved != alive:
-        return Decision(pending=Pending.CONFLICT, reason="conflict", args={"why": "deleted and edited", "side": deleted})
+        return Decision(
+            pending=Pending.CONFLICT, reason="conflict", args={"why": "deleted and edited", "side": deleted}
+        )
     if how == "edit":
         return Decision(respawn=alive)
     if not pair.flows(alive) or pair.on_delete == "ignore":
@@ -282,9 +290,7 @@ def _cut(link: LinkState, pair: Pair, side: Side) -> frozenset[str]:
 
 
 def _unready(values: CanonicalValues, ctx: Context, side: Side) -> list[str]:
-    return sorted(
-        {name for name, ref in references(values, ctx.pair.by_name) if not _state_of(ref, ctx, side)}
-    )
+    return sorted({name for name, ref in references(values, ctx.pair.by_name) if not _state_of(ref, ctx, side)})
 
 
 def _state_of(reference: str, ctx: Context, side: Side) -> str:

@@ -51,7 +51,7 @@ def plan(ctx: Context) -> int:
             )
             if rows:
                 planned += Planner(ctx, pair, complete[pair.id]).block(rows)
-                last = int(str(rows[-1][0]))
+                last = rows[-1][0]
             if len(rows) < BLOCK:
                 break
             ctx.check_slice()
@@ -70,8 +70,8 @@ class Planner:
     ctx: Context
     pair: Pair
     complete: dict[Side, bool]
-    links: list[tuple[object, ...]] = field(default_factory=list)
-    changes: list[tuple[object, ...]] = field(default_factory=list)
+    links: list[store.Row] = field(default_factory=list)
+    changes: list[store.Row] = field(default_factory=list)
     respawns: list[tuple[LinkState, Side]] = field(default_factory=list)
     released: set[str] = field(default_factory=set)
 
@@ -80,14 +80,12 @@ class Planner:
         """A preview proposes and leaves the links as they are."""
         return self.ctx.run.purpose == Run.Purpose.PREVIEW
 
-    def block(self, rows: Sequence[tuple[object, ...]]) -> int:
+    def block(self, rows: Sequence[store.Row]) -> int:
         """Decide a block and store the decisions in one transaction."""
         states = [_link_state(row) for row in rows]
         self._resolve(states)
         self._promotions(states)
-        context = PlanContext(
-            self.pair, self.complete, tolerance(self.pair, self.ctx.skew), self._linkable(states)
-        )
+        context = PlanContext(self.pair, self.complete, tolerance(self.pair, self.ctx.skew), self._linkable(states))
         proposed = self._already_proposed(states)
         for link in states:
             decision = decide(link, context)
@@ -174,15 +172,29 @@ class Planner:
         else:
             status = "planned"
         self.links.append(
-            (base, staged[LEFT], quirk[LEFT], staged[RIGHT], quirk[RIGHT], state, ended, pending, reason, args,
-             None if ended else decision.waits_on, self.ctx.run.pk, link.id, link.revision)  # fmt: skip
+            (
+                base,
+                staged[LEFT],
+                quirk[LEFT],
+                staged[RIGHT],
+                quirk[RIGHT],
+                state,
+                ended,
+                pending,
+                reason,
+                args,
+                None if ended else decision.waits_on,
+                self.ctx.run.pk,
+                link.id,
+                link.revision,
+            )  # fmt: skip
         )
         if decision.propose and proposed:
             return
         for write in decision.writes:
             self.changes.append(self._change(link, write, status))
 
-    def _change(self, link: LinkState, write: PlannedWrite, status: str) -> tuple[object, ...]:
+    def _change(self, link: LinkState, write: PlannedWrite, status: str) -> store.Row:
         target = link.sides[write.side]
         creating = write.verb == "create"
         return (
@@ -229,9 +241,7 @@ def _state(record: Ref | None, life: int, pending: int | None, *, other_life: in
     return "coming" if coming else ""
 
 
-def _adopted(
-    link: LinkState, decision: Decision, pair: Pair
-) -> tuple[str, dict[Side, str | None], dict[Side, str]]:
+def _adopted(link: LinkState, decision: Decision, pair: Pair) -> tuple[str, dict[Side, str | None], dict[Side, str]]:
     """Return base, staged and quirks of both sides after what is agreed without a write."""
     sides = link.sides
     staged = {s: None if sides[s].staged is None else encode(sides[s].staged) for s in (LEFT, RIGHT)}
@@ -241,7 +251,9 @@ def _adopted(
     base = {**(link.base or {}), **(decision.agreed or {})}
     for side in (LEFT, RIGHT):
         kept = decision.kept.get(side, {})
-        quirk = {n: v for n, v in {**sides[side].quirk, **kept}.items() if n not in (decision.agreed or {}) or n in kept}
+        quirk = {
+            n: v for n, v in {**sides[side].quirk, **kept}.items() if n not in (decision.agreed or {}) or n in kept
+        }
         quirks[side] = encode(quirk) if quirk else ""
         staged[side] = rest(link.sides[side].staged, base, quirk, pair)
     return encode(base), staged, quirks
@@ -257,27 +269,27 @@ def rest(staged: CanonicalValues | None, base: CanonicalValues, quirk: Canonical
     return encode(staged)
 
 
-def _link_state(row: tuple[object, ...]) -> LinkState:
+def _link_state(row: store.Row) -> LinkState:
     (link_id, key, revision, _state_no, base, args, *both) = row
     sides: dict[Side, SideState] = {}
     for side, values in ((LEFT, both[:7]), (RIGHT, both[7:])):
         entity, record_id, version, modified, life, staged, quirk = values
         sides[side] = SideState(
-            str(entity),
-            None if record_id is None else str(record_id),
-            str(version),
-            str(modified),
-            Life(int(str(life))),
-            None if staged is None else decode(str(staged)),
-            decode(str(quirk)),
+            entity,
+            record_id,
+            version,
+            modified,
+            Life(life),
+            None if staged is None else decode(staged),
+            decode(quirk),
         )
-    told = decode(str(args))
+    told = decode(args)
     return LinkState(
-        int(str(link_id)),
-        str(key),
+        link_id,
+        key,
         sides,
-        decode(str(base)) if base else None,
-        int(str(revision)),
+        decode(base) if base else None,
+        revision,
         approved=str(told.get("approved", "")),
         resolution=str(told.get("resolution", "")),
     )
@@ -287,9 +299,11 @@ def release(ctx: Context, keys: set[str]) -> int:
     """Let links that waited for one of these be planned again."""
     released = 0
     for block in store.blocks(sorted(keys), 500):
-        released += RecordLink.objects.filter(waits_on__in=block).exclude(
-            Q(pending=Pending.PLANNED) | Q(state__in=[HELD, ENDED, DISCONNECTED])
-        ).update(pending=int(Pending.DIRTY), reason="changed", waits_on=None, touched_run=ctx.run.pk)
+        released += (
+            RecordLink.objects.filter(waits_on__in=block)
+            .exclude(Q(pending=Pending.PLANNED) | Q(state__in=[HELD, ENDED, DISCONNECTED]))
+            .update(pending=int(Pending.DIRTY), reason="changed", waits_on=None, touched_run=ctx.run.pk)
+        )
     return released
 
 

@@ -17,11 +17,42 @@ from connectors.sync.picklists import Unmapped, match_picklists
 
 FOLDER = Path(__file__).resolve().parent.parent / "presets"
 SYNC_KEYS = frozenset(
-    "name family left right direction policy on_delete edit_v_delete prevents window filters match push mappings substitute"
-    " enabled".split()
+    [
+        "name",
+        "family",
+        "left",
+        "right",
+        "direction",
+        "policy",
+        "on_delete",
+        "edit_v_delete",
+        "prevents",
+        "window",
+        "filters",
+        "match",
+        "push",
+        "mappings",
+        "substitute",
+        "enabled",
+    ]
 )
 MAPPING_KEYS = frozenset(
-    "left right direction policy transform args constant constant_option when guard required unmapped default options".split()
+    [
+        "left",
+        "right",
+        "direction",
+        "policy",
+        "transform",
+        "args",
+        "constant",
+        "constant_option",
+        "when",
+        "guard",
+        "required",
+        "unmapped",
+        "default",
+        "options",
+    ]
 )
 ARROWS = {"<->": "both", "->": "to_right", "<-": "to_left"}
 
@@ -42,7 +73,7 @@ class Preset:
 def presets() -> dict[str, Preset]:
     """Return all presets by name: the built-in ones, then those of the folder in PRESET_FOLDER."""
     found: dict[str, Preset] = {}
-    extra = getattr(settings, "PRESET_FOLDER", "")
+    extra = settings.PRESET_FOLDER
     for folder in (FOLDER, *([Path(extra)] if extra else [])):
         for path in sorted(folder.glob("*.yaml")):
             preset = read_preset(path)
@@ -66,7 +97,9 @@ def parse_preset(content: dict[str, object]) -> Preset:
     for sync in content["entity_syncs"]:  # type: ignore[attr-defined]
         unknown = sorted(set(sync) - SYNC_KEYS)
         if unknown:
-            problems.append(f"{sync.get('name')}: unknown word {', '.join(unknown)}; known: {', '.join(sorted(SYNC_KEYS))}.")
+            problems.append(
+                f"{sync.get('name')}: unknown word {', '.join(unknown)}; known: {', '.join(sorted(SYNC_KEYS))}."
+            )
         mappings = [_mapping(line, str(sync.get("name")), problems) for line in _flat(sync.get("mappings", []))]
         syncs.append({**sync, "mappings": mappings})
     if problems:
@@ -124,7 +157,9 @@ def apply_preset(
     """
     for side, system in ((LEFT, preset.left), (RIGHT, preset.right)):
         if ends[side].system != system:
-            raise SettingsError([f"{preset.title} wants {system} on the {side}; {ends[side].name} is {ends[side].system}."])
+            raise SettingsError(
+                [f"{preset.title} wants {system} on the {side}; {ends[side].name} is {ends[side].system}."]
+            )
     unknown = sorted(set(given or {}) - set(preset.options))
     if unknown:
         raise SettingsError([f"{preset.name} has no option {', '.join(unknown)}. It has: {', '.join(preset.options)}."])
@@ -136,7 +171,12 @@ def apply_preset(
     }
     # Not one transaction: labels are asked for over HTTP.  The integration is switched off until it is whole.
     integration = Integration.objects.create(
-        name=name, preset=preset.name, left=ends[LEFT], right=ends[RIGHT], first_run=first_run or preset.first_run, enabled=False
+        name=name,
+        preset=preset.name,
+        left=ends[LEFT],
+        right=ends[RIGHT],
+        first_run=first_run or preset.first_run,
+        enabled=False,
     )
     try:
         Scope.objects.create(integration=integration)
@@ -163,11 +203,13 @@ def _make_sync(
                                   "push", "enabled") if k in sync}  # fmt: skip
     row = EntitySync.objects.create(
         integration=integration, position=position, name=str(sync["name"]), family=str(sync.get("family", sync["name"])),
-        left_entity=_fill(sync["left"], words), right_entity=_fill(sync["right"], words), **plain,
+        left_entity=str(_fill(sync["left"], words)), right_entity=str(_fill(sync["right"], words)), **plain,
     )  # fmt: skip
     substitute = sync.get("substitute", {})
-    for number, line in enumerate(sync["mappings"]):  # type: ignore[arg-type]
-        _make_mapping(row, number, line, {**words, **{f"@{k}": v for k, v in substitute.items()}}, connectors, problems)  # type: ignore[attr-defined]
+    stands_for = {f"@{word}": name for word, name in substitute.items()} if isinstance(substitute, dict) else {}
+    lines: list[dict[str, object]] = sync["mappings"]  # type: ignore[assignment]
+    for number, line in enumerate(lines):
+        _make_mapping(row, number, line, {**words, **stands_for}, connectors, problems)
 
 
 def _make_mapping(
@@ -195,7 +237,11 @@ def _make_mapping(
 
 
 def _constant(
-    sync: EntitySync, values: Mapping[str, object], label: str, connectors: Mapping[Side, Connector], problems: list[str]
+    sync: EntitySync,
+    values: Mapping[str, object],
+    label: str,
+    connectors: Mapping[Side, Connector],
+    problems: list[str],
 ) -> str | None:
     side: Side = LEFT if values.get(LEFT) else RIGHT
     entity = sync.left_entity if side == LEFT else sync.right_entity
@@ -205,7 +251,9 @@ def _constant(
         if option.active and option.label.casefold() == label.casefold():
             return option.key
     there = ", ".join(option.label for option in options if option.active) or "none"
-    problems.append(f"{sync.name}: {field} on the {side} has no choice {label!r}. It has: {there}. Give another when applying the preset.")
+    problems.append(
+        f"{sync.name}: {field} on the {side} has no choice {label!r}. It has: {there}. Give another when applying the preset."
+    )
     return None
 
 
@@ -213,7 +261,7 @@ def _fill(value: object, words: Mapping[str, str]) -> object:
     """Replace {word} by what it stands for; braces of a template that are no words stay."""
     if isinstance(value, str):
         for word, text in words.items():
-            value = value.replace("{" + word + "}", text)  # type: ignore[attr-defined]
+            value = value.replace("{" + word + "}", text)
         return value
     if isinstance(value, dict):
         return {k: _fill(v, words) for k, v in value.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+
 from connectors.contract import CursorExpired, Page, Record
 from connectors.models import Cursor, RecordLink
 from connectors.sync import guards, store
@@ -53,7 +54,11 @@ def _round(
     try:
         _read_pages(ctx, cursor, side, feed, wanted)
     except CursorExpired as expired:
-        ctx.event("warning", "cursor expired", f"The {side} can't go on from where {feed} was read to: {expired}. Reading all of it.")
+        ctx.event(
+            "warning",
+            "cursor expired",
+            f"The {side} can't go on from where {feed} was read to: {expired}. Reading all of it.",
+        )
         _restart(ctx, cursor)
         _read_pages(ctx, cursor, side, feed, wanted)
 
@@ -115,9 +120,7 @@ def _refetch(ctx: Context, side: Side, touched: Sequence[tuple[str, str]]) -> No
         fetch_and_stage(ctx, side, entity, ids, by_values=True)
 
 
-def fetch_and_stage(
-    ctx: Context, side: Side, entity: str, ids: Sequence[str], *, by_values: bool = False
-) -> set[str]:
+def fetch_and_stage(ctx: Context, side: Side, entity: str, ids: Sequence[str], *, by_values: bool = False) -> set[str]:
     """Read these records now and stage what came.  Returns the ids that are proved to be gone."""
     gone: set[str] = set()
     for block in store.blocks(ids, LOOK_UP):
@@ -178,11 +181,11 @@ def _absent(ctx: Context, side: Side, entity: str, seen: Bitmap) -> tuple[list[s
         )
         for link_id, record_id in rows:
             known += 1
-            if int(str(link_id)) not in seen:
+            if link_id not in seen:
                 absent.append(str(record_id))
         if len(rows) < 5000:
             return absent, known
-        last = int(str(rows[-1][0]))
+        last = rows[-1][0]
 
 
 def _release_listing(ctx: Context, source: Side) -> None:

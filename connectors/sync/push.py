@@ -26,7 +26,7 @@ from connectors.sync.mapping import LEFT, RIGHT, Pair, Side, Unfit, Unlinked, re
 from connectors.sync.outcomes import Item, fingerprint, park, record_outcomes
 from connectors.sync.plan import Pending
 from connectors.sync.pull import fetch_and_stage
-from connectors.sync.values import decode, encode, wire_text
+from connectors.sync.values import CanonicalValues, decode, encode, wire_text
 
 COLUMNS = (
     "id", "link", "verb", "key", "record_id", "after", "expect", "lost",
@@ -67,7 +67,7 @@ def _sweep(ctx: Context, pair: Pair, side: Side) -> tuple[int, int]:
         )
         if not rows:
             return sent, deferred
-        last = int(str(rows[-1][0]))
+        last = rows[-1][0]
         ready = prepare(ctx, pair, side, rows)
         deferred += ready.deferred
         # Room that deferred or refused rows left is filled, so that batches stay full.
@@ -79,7 +79,7 @@ def _sweep(ctx: Context, pair: Pair, side: Side) -> tuple[int, int]:
             )
             if not rows:
                 break
-            last = int(str(rows[-1][0]))
+            last = rows[-1][0]
             more = prepare(ctx, pair, side, rows)
             ready.items += more.items
             deferred += more.deferred
@@ -103,20 +103,16 @@ def _left_over(ctx: Context) -> int:
                 if ready.items:
                     sent += send(ctx, pair, side, ready.items)
                 rows = store.read(
-                    RecordChange.objects.filter(
-                        run=ctx.run, open=1, entity_sync=pair.id, side=side, id__gt=int(str(rows[-1][0]))
-                    )
+                    RecordChange.objects.filter(run=ctx.run, open=1, entity_sync=pair.id, side=side, id__gt=rows[-1][0])
                     .order_by("id")
                     .values_list(*COLUMNS)[: pair.entity(side).batch]
                 )
     return sent
 
 
-def prepare(
-    ctx: Context, pair: Pair, side: Side, rows: Sequence[tuple[object, ...]], *, last_chance: bool = False
-) -> Ready:
+def prepare(ctx: Context, pair: Pair, side: Side, rows: Sequence[store.Row], *, last_chance: bool = False) -> Ready:
     """Turn planned changes into operations.  What the side can't take is parked, what waits is deferred."""
-    afters = [decode(str(row[5])) for row in rows]
+    afters = [decode(row[5]) for row in rows]
     keys = {ref[1:] for after in afters for _, ref in references(after, pair.by_name) if ref.startswith("@")}
     partners = ctx.partners(sorted(keys)) if keys else {}
 
@@ -155,33 +151,47 @@ def prepare(
             continue
         own = left_id if side == LEFT else right_id
         ready.items.append(
-            _item(ctx, pair, side, change_id, link_id, verb, key, own or record_id, expect, link_key, values, after, left_out)
+            _item(
+                ctx,
+                pair,
+                side,
+                change_id,
+                link_id,
+                verb,
+                key,
+                own or record_id,
+                expect,
+                link_key,
+                values,
+                after,
+                left_out,
+            )
         )
     _store_refused(ctx, pair, side, parked, stale, waiting)
     return ready
 
 
 def _item(
-    ctx: Context, pair: Pair, side: Side, change_id: object, link_id: object, verb: object, key: object, record_id: object,
-    expect: object, link_key: object, values: dict[str, Value], after: dict[str, object], left_out: frozenset[str],
+    ctx: Context, pair: Pair, side: Side, change_id: int, link_id: int, verb: str, key: str, record_id: str | None,
+    expect: str, link_key: str, values: dict[str, Value], after: CanonicalValues, left_out: frozenset[str],
 ) -> Item:  # fmt: skip
     entity = pair.entity(side)
     if verb == "create":
-        record_id = str(key) if entity.safe is Safe.CLIENT_ID else ""
+        record_id = key if entity.safe is Safe.CLIENT_ID else ""
         if entity.marker:
-            values[entity.marker] = str(link_key)
-    operation = Operation(str(key), Verb(str(verb)), entity.name, str(record_id or ""), values, str(expect or ""))
+            values[entity.marker] = link_key
+    operation = Operation(key, Verb(verb), entity.name, record_id or "", values, expect)
     kept = {name: value for name, value in after.items() if name not in left_out}
-    return Item(int(str(change_id)), int(str(link_id)), str(link_key), operation, kept, left_out)  # type: ignore[arg-type]
+    return Item(change_id, link_id, str(link_key), operation, kept, left_out)
 
 
 def _store_refused(
     ctx: Context,
     pair: Pair,
     side: Side,
-    parked: Sequence[tuple[object, object, Unfit]],
-    stale: Sequence[tuple[object, object]],
-    waiting: Sequence[tuple[object, object, Unlinked]],
+    parked: Sequence[tuple[int, int, Unfit]],
+    stale: Sequence[tuple[int, int]],
+    waiting: Sequence[tuple[int, int, Unlinked]],
 ) -> None:
     if not parked and not stale and not waiting:
         return
@@ -189,12 +199,19 @@ def _store_refused(
         for change_id, link_id, unfit in parked:
             print_ = fingerprint(pair, side, unfit.code, unfit.field)
             RecordChange.objects.filter(pk=change_id).update(
-                status="rejected", open=None, code=unfit.code, field=unfit.field, message=unfit.message[:1000], fingerprint=print_
+                status="rejected",
+                open=None,
+                code=unfit.code,
+                field=unfit.field,
+                message=unfit.message[:1000],
+                fingerprint=print_,
             )
-            park(ctx, int(str(link_id)), unfit.code, unfit.field, unfit.message, side, print_)
+            park(ctx, link_id, unfit.code, unfit.field, unfit.message, side, print_)
         for change_id, link_id in stale:
             RecordChange.objects.filter(pk=change_id).update(status="superseded", open=None)
-            RecordLink.objects.filter(pk=link_id, pending=Pending.PLANNED).update(pending=int(Pending.DIRTY), reason="changed")
+            RecordLink.objects.filter(pk=link_id, pending=Pending.PLANNED).update(
+                pending=int(Pending.DIRTY), reason="changed"
+            )
         for change_id, link_id, unlinked in waiting:
             RecordChange.objects.filter(pk=change_id).update(status="superseded", open=None)
             RecordLink.objects.filter(pk=link_id).update(
@@ -234,7 +251,9 @@ def deliver(ctx: Context, pair: Pair, side: Side, batch: Batch, items: Sequence[
             raise  # this call did nothing, but the first one may have
         # The system said that nothing was done: the same rows are planned again, with nothing to settle.
         with ctx.world.transaction("give back"):
-            RecordChange.objects.filter(pk__in=[item.change_id for item in items], open=2).update(status="planned", open=1)
+            RecordChange.objects.filter(pk__in=[item.change_id for item in items], open=2).update(
+                status="planned", open=1
+            )
         raise
     ctx.world.point("after write")
     record_outcomes(ctx, pair, side, items, outcomes, repeat=repeat)
@@ -274,7 +293,7 @@ def _allowed(ctx: Context, ids: Sequence[int]) -> set[int]:
         pk__in=ids,
         open=1,
     )
-    return {int(str(row[0])) for row in store.read(rows.values_list("id"))}
+    return {row[0] for row in store.read(rows.values_list("id"))}
 
 
 def _may_write(ctx: Context) -> bool:
@@ -299,15 +318,19 @@ def _with_current(ctx: Context, pair: Pair, side: Side, items: Sequence[Item]) -
         record = current.get(item.operation.id)
         if item.operation.verb is Verb.CREATE:
             kept.append(item)
-        elif record is None or (item.operation.expect and record.version != item.operation.expect):
-            moved.append(item)
-        elif not item.operation.expect and not _still(ctx, pair, side, item, record):
+        elif (
+            record is None
+            or (item.operation.expect and record.version != item.operation.expect)
+            or (not item.operation.expect and not _still(ctx, pair, side, item, record))
+        ):
             moved.append(item)
         else:
             kept.append(item.with_current(record))
     if moved:
         with ctx.world.transaction("store moved"):
-            RecordChange.objects.filter(pk__in=[item.change_id for item in moved]).update(status="superseded", open=None)
+            RecordChange.objects.filter(pk__in=[item.change_id for item in moved]).update(
+                status="superseded", open=None
+            )
             RecordLink.objects.filter(pk__in=[item.link_id for item in moved], pending=Pending.PLANNED).update(
                 pending=int(Pending.DIRTY), reason="changed"
             )

@@ -11,8 +11,8 @@ from django.db.models import Count, F, Q
 from connectors.contract import Unanswered
 from connectors.models import EntitySync, Integration, RecordChange, RecordLink, Run, Scope
 from connectors.sync.context import Context, FenceLost, Interrupted
-from connectors.sync.planning import check_guards, plan
 from connectors.sync.plan import Pending
+from connectors.sync.planning import check_guards, plan
 from connectors.sync.pull import EmptySide, pull
 from connectors.sync.push import push
 from connectors.sync.settle import settle
@@ -20,7 +20,12 @@ from connectors.sync.world import World
 
 logger = logging.getLogger(__name__)
 MOST_PASSES = 12  # of plan and push: as deep as references between records may be nested
-OUTCOMES = {Pending.WAITING: "waiting", Pending.SKIPPED: "skipped", Pending.CONFLICT: "conflict", Pending.PARKED: "parked"}
+OUTCOMES = {
+    Pending.WAITING: "waiting",
+    Pending.SKIPPED: "skipped",
+    Pending.CONFLICT: "conflict",
+    Pending.PARKED: "parked",
+}
 
 
 def start_run(
@@ -326,8 +331,13 @@ def mark_settings_changed(integration: Integration, sync: EntitySync | None = No
 def describe(run: Run) -> str:
     """Say in one line what a run did: never just green."""
     entities = run.counts.get("entities", {}) if run.counts else {}
-    totals = {name: sum(int(c.get(name, 0)) for c in entities.values()) for name in ("parked", "conflict", "waiting", "skipped")}
+    totals = {
+        name: sum(int(c.get(name, 0)) for c in entities.values())
+        for name in ("parked", "conflict", "waiting", "skipped")
+    }
     written = sum(sum(sum(v.values()) for v in c["written"].values()) for c in entities.values())
     notes = [f"{count} {name}" for name, count in totals.items() if count]
-    head = {"done": "Succeeded", "failed": "Failed", "guarded": "Stopped by a guard"}.get(run.phase, run.get_phase_display())
+    head = {"done": "Succeeded", "failed": "Failed", "guarded": "Stopped by a guard"}.get(
+        run.phase, run.get_phase_display()
+    )
     return f"{head}: {written} written" + (f", with {', '.join(notes)}" if notes else "")

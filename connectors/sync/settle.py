@@ -8,13 +8,15 @@ from datetime import timedelta
 from connectors.contract import Batch, Operation, Outcome, Result, Safe, Verb
 from connectors.models import RecordChange, RecordLink
 from connectors.sync.context import Context
-from connectors.sync.mapping import Pair, Side
+from connectors.sync.mapping import LEFT, RIGHT, Pair, Side
 from connectors.sync.outcomes import Item, record_outcomes
 from connectors.sync.plan import Pending
 from connectors.sync.push import deliver
 from connectors.sync.values import decode, wire_values
 
-KEY_KEPT = timedelta(hours=23)  # a request key is safe to repeat for so long (quickbooks sheet, section 6: at least 24 h)
+KEY_KEPT = timedelta(
+    hours=23
+)  # a request key is safe to repeat for so long (quickbooks sheet, section 6: at least 24 h)
 
 
 def settle(ctx: Context) -> int:
@@ -29,7 +31,7 @@ def settle(ctx: Context) -> int:
     for batch_key, entity_sync, side in dict.fromkeys(batches):
         pair = ctx.by_id.get(entity_sync)
         if pair is not None:
-            _settle_batch(ctx, pair, side, batch_key)
+            _settle_batch(ctx, pair, LEFT if side == LEFT else RIGHT, batch_key)
             done += 1
     return done
 
@@ -94,7 +96,11 @@ def _look_up(ctx: Context, pair: Pair, side: Side, items: list[Item]) -> list[It
             fetched = connector.fetch(entity.name, [item.operation.id], wanted)
             found = next(iter(fetched.records), None)
         if found is None or not _same(found.values, item):
-            missing.append(replace(item, operation=replace(item.operation, expect=found.version if found else item.operation.expect)))
+            missing.append(
+                replace(
+                    item, operation=replace(item.operation, expect=found.version if found else item.operation.expect)
+                )
+            )
             continue
         settled = Outcome(item.operation.key, Result.WRITTEN, found.id, message="settled: an earlier try had done it")
         record_outcomes(ctx, pair, side, [item], [settled])
@@ -117,4 +123,6 @@ def _unique_value(pair: Pair, side: Side, item: Item) -> tuple[str, str]:
 
 def _same(values: object, item: Item) -> bool:
     told = dict(values) if isinstance(values, dict) else {}
-    return all(str(told.get(name)) == str(value) for name, value in item.operation.values.items() if isinstance(value, str))
+    return all(
+        str(told.get(name)) == str(value) for name, value in item.operation.values.items() if isinstance(value, str)
+    )

@@ -38,7 +38,9 @@ class Row:
     key: str
 
 
-ROW_COLUMNS = "id {s}_id {s}_version {s}_life {s}_staged {s}_quirk base state pending reason settings_revision entity_sync key"
+ROW_COLUMNS = (
+    "id {s}_id {s}_version {s}_life {s}_staged {s}_quirk base state pending reason settings_revision entity_sync key"
+)
 
 
 @dataclass
@@ -49,10 +51,10 @@ class Staging:
     side: Side
     by_values: frozenset[str] = frozenset()  # entities whose versions do not tell of every change
     seen: list[int] = field(default_factory=list)  # links whose record was in the page
-    inserts: list[tuple[object, ...]] = field(default_factory=list)
-    touches: list[tuple[object, ...]] = field(default_factory=list)  # only version and time
-    updates: list[tuple[object, ...]] = field(default_factory=list)
-    joins: list[tuple[object, ...]] = field(default_factory=list)
+    inserts: list[store.Row] = field(default_factory=list)
+    touches: list[store.Row] = field(default_factory=list)  # only version and time
+    updates: list[store.Row] = field(default_factory=list)
+    joins: list[store.Row] = field(default_factory=list)
     ambiguous: set[int] = field(default_factory=set)
     new_keys: dict[tuple[str, str], str] = field(default_factory=dict)
     events: list[tuple[str, str, str]] = field(default_factory=list)
@@ -67,7 +69,9 @@ class Staging:
         """Decide what each record means.  Writes nothing."""
         by_entity: dict[str, dict[str, Record]] = {}
         for record in records:
-            by_entity.setdefault(record.entity, {})[record.id] = record  # a page may tell a record twice: the last counts
+            by_entity.setdefault(record.entity, {})[record.id] = (
+                record  # a page may tell a record twice: the last counts
+            )
         for entity, unique in by_entity.items():
             for family, pairs in self.ctx.pairs_of(self.side, entity).items():
                 self._family(entity, family, pairs, list(unique.values()))
@@ -92,7 +96,7 @@ class Staging:
                 }
             ).values_list(*columns)
             for values in store.read(rows):
-                row = Row(*values)  # type: ignore[arg-type]
+                row = Row(*values)
                 found[row.record_id] = row
         return found
 
@@ -137,7 +141,9 @@ class Staging:
 
     # A record that is known
 
-    def _restage(self, row: Row, record: Record, pair: Pair, pairs: list[Pair], keys: dict[tuple[str, str], str]) -> None:
+    def _restage(
+        self, row: Row, record: Record, pair: Pair, pairs: list[Pair], keys: dict[tuple[str, str], str]
+    ) -> None:
         mapper = self.ctx.mappers[pair.id]
         told = mapper.canonical(self.side, record, lambda entity, record_id: keys.get((entity, record_id)))
         own_base = {**decode(row.base), **decode(row.quirk)} if row.base else {}
@@ -147,23 +153,38 @@ class Staging:
             own = {**decode(row.quirk), **{n: v for n, v in told.items() if n in own_base and v != own_base[n]}}
             quirk, own_base = encode(own) if own else "", {**own_base, **told_only(told, own_base)}
         now = {**(decode(row.staged) if row.staged else own_base), **told}
-        same = bool(row.base) and all(
-            now[name] == own_base.get(name, _ABSENT) for name in told if name in pair.tracked
-        )
+        same = bool(row.base) and all(now[name] == own_base.get(name, _ABSENT) for name in told if name in pair.tracked)
         staged = None if same else encode(now)
         life = int(Life.ARCHIVED if record.archived else Life.LIVE)
         version = (record.version, modified_text(record.modified))
         outside = self._outside(row, record, pair, pairs)
-        if row.version == record.version and row.life == life and staged == row.staged and quirk == row.quirk and not outside:
-            if row.settings_revision == pair.revision and row.reason != "outside":
-                return
-        nothing_new = staged == row.staged and life == row.life and quirk == row.quirk and not outside
-        if nothing_new and row.settings_revision == pair.revision and row.reason != "outside":
-            self.touches.append((*version, row.id))
+        nothing_new = (
+            staged == row.staged
+            and life == row.life
+            and quirk == row.quirk
+            and not outside
+            and row.settings_revision == pair.revision
+            and row.reason != "outside"
+        )
+        if nothing_new:
+            if row.version != record.version:
+                self.touches.append((*version, row.id))
             return
         pending, reason, args = self._pending(row, staged, outside)
         self.updates.append(
-            (*version, life, staged, quirk, mapper.pair.match_hash(now), pending, reason, args, pair.revision, self.ctx.run.pk, row.id)
+            (
+                *version,
+                life,
+                staged,
+                quirk,
+                mapper.pair.match_hash(now),
+                pending,
+                reason,
+                args,
+                pair.revision,
+                self.ctx.run.pk,
+                row.id,
+            )
         )
 
     def _outside(self, row: Row, record: Record, pair: Pair, pairs: list[Pair]) -> str:
@@ -221,11 +242,15 @@ class Staging:
         by_marker = {record.marker: record for record in records}
         for key, link_id, record_id, life, entity in store.read(rows):
             if record_id is None or life in (Life.NONE, Life.GONE):
-                found[str(key)] = int(str(link_id))
+                found[str(key)] = link_id
             else:
                 copy = by_marker[str(key)]
                 self.events.append(
-                    ("warning", "copied marker", f"{copy.entity} {copy.id} carries the marker of {entity} {record_id}: taken for a person's copy.")
+                    (
+                        "warning",
+                        "copied marker",
+                        f"{copy.entity} {copy.id} carries the marker of {entity} {record_id}: taken for a person's copy.",
+                    )
                 )
         return found
 
@@ -245,8 +270,8 @@ class Staging:
                 }
             ).values_list("id", f"{self.side}_id", f"{other}_match", "entity_sync")
             for link_id, own_id, match, entity_sync in store.read(rows):
-                key = (int(str(entity_sync)), str(match))
-                found.setdefault(key, []).append((int(str(link_id)), None if own_id is None else str(own_id)))
+                key = (entity_sync, str(match))
+                found.setdefault(key, []).append((link_id, None if own_id is None else str(own_id)))
         return found
 
     def _join(self, link_id: int, record: Record, pair: Pair, values: CanonicalValues, match: str) -> None:
@@ -254,14 +279,31 @@ class Staging:
         self.new_keys.pop((record.entity, record.id), None)
         self.joins.append(
             (
-                record.entity, record.id, record.version, modified_text(record.modified),
-                int(Life.ARCHIVED if record.archived else Life.LIVE), match, encode(values), int(Pending.DIRTY), "changed",
-                "", pair.revision, self.ctx.run.pk, link_id,
+                record.entity,
+                record.id,
+                record.version,
+                modified_text(record.modified),
+                int(Life.ARCHIVED if record.archived else Life.LIVE),
+                match,
+                encode(values),
+                int(Pending.DIRTY),
+                "changed",
+                "",
+                pair.revision,
+                self.ctx.run.pk,
+                link_id,
             )  # fmt: skip
         )
 
     def _insert(
-        self, record: Record, pair: Pair, family: str, values: CanonicalValues, match: str, outside: str, ambiguous: bool
+        self,
+        record: Record,
+        pair: Pair,
+        family: str,
+        values: CanonicalValues,
+        match: str,
+        outside: str,
+        ambiguous: bool,
     ) -> None:
         pending, reason, args = int(Pending.DIRTY), "changed", ""
         if outside:
@@ -272,11 +314,36 @@ class Staging:
         self._inserted.append(key)
         self.inserts.append(
             (
-                key, self.ctx.integration.pk, pair.id, family, self.ctx.scope.pk,
-                record.entity, record.id, record.version, modified_text(record.modified),
-                int(Life.ARCHIVED if record.archived else Life.LIVE), match, encode(values), "",
-                "", None, "", "", int(Life.NONE), "", None, "",
-                "", NEW, 0, pending, reason, args, 1, pair.revision, self.ctx.run.pk,
+                key,
+                self.ctx.integration.pk,
+                pair.id,
+                family,
+                self.ctx.scope.pk,
+                record.entity,
+                record.id,
+                record.version,
+                modified_text(record.modified),
+                int(Life.ARCHIVED if record.archived else Life.LIVE),
+                match,
+                encode(values),
+                "",
+                "",
+                None,
+                "",
+                "",
+                int(Life.NONE),
+                "",
+                None,
+                "",
+                "",
+                NEW,
+                0,
+                pending,
+                reason,
+                args,
+                1,
+                pair.revision,
+                self.ctx.run.pk,
             )  # fmt: skip
         )
 
@@ -293,8 +360,20 @@ class Staging:
             elif into:
                 pending, reason, args = int(Pending.CONFLICT), "merged", encode({"into": into, "side": self.side})
             self.updates.append(
-                (row.version, "", int(Life.GONE), row.staged, row.quirk, "", pending, reason, args, row.settings_revision,
-                 self.ctx.run.pk, row.id)  # fmt: skip
+                (
+                    row.version,
+                    "",
+                    int(Life.GONE),
+                    row.staged,
+                    row.quirk,
+                    "",
+                    pending,
+                    reason,
+                    args,
+                    row.settings_revision,
+                    self.ctx.run.pk,
+                    row.id,
+                )  # fmt: skip
             )
 
     # Writing
@@ -340,7 +419,7 @@ class Staging:
         # A listing marks them as seen; records that waited for one of them get their turn.
         for block in store.blocks(self._inserted, LOOK_UP):
             rows = RecordLink.objects.filter(key__in=block).values_list("id")
-            self.seen.extend(int(str(row[0])) for row in store.read(rows))
+            self.seen.extend(row[0] for row in store.read(rows))
         names = [f"?{entity}:{record_id}" for entity, record_id in self.new_keys]
         for block in store.blocks(names, LOOK_UP):
             RecordLink.objects.filter(waits_on__in=block).update(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from typing import Any
 
 from django.db import connection, models
 from django.db.models import QuerySet
 
-Row = tuple[object, ...]
+Row = tuple[Any, ...]  # as the database driver gives and takes it
 
 
 def read(rows: QuerySet[models.Model, tuple[object, ...]]) -> list[Row]:
@@ -65,10 +66,10 @@ def _update_sql(
 
 
 def _column(model: type[models.Model], name: str) -> str:
-    column = model._meta.get_field(name).column
+    column = getattr(model._meta.get_field(name), "column", None)
     if column is None:
         raise ValueError(f"{model.__name__}.{name} has no column")
-    return column
+    return str(column)
 
 
 def blocks(items: Iterable[object], size: int) -> Iterator[list[object]]:

@@ -42,7 +42,7 @@ class SyncHandler:
 
     def run(self, context: JobContext) -> Answer:
         """Carry the run on until it is done or the slice is over."""
-        scope = Scope.objects.select_related("integration__left", "integration__right").get(pk=context.scope_id)
+        scope = Scope.objects.select_related("integration__left", "integration__right").get(pk=context.scope_id or 0)
         log = ApiLog()
         with ExitStack() as open_transports:
             world = _world(context, log, open_transports)

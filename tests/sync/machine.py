@@ -104,7 +104,9 @@ class History(TwoSystems):
             self.user_acts()
         if self.busy and self.rng.random() < self.faults:
             fault = self.rng.choice(
-                ["lost before", "lost after", "throttled", "item missing", "other order"] if kind == "write" else ["unreadable"]
+                ["lost before", "lost after", "throttled", "item missing", "other order"]
+                if kind == "write"
+                else ["unreadable"]
             )
             self.trace.append(f"{fault} at {kind}")
             if fault == "unreadable":
@@ -222,18 +224,26 @@ class History(TwoSystems):
             alive = any(k.origin == key for k in store.tables["person"].values())
             if alive:
                 origins[change.link_id] += 1
-        assert not [link for link, count in origins.items() if count > 1], f"{store.name}: two live partners of one record"
+        assert not [link for link, count in origins.items() if count > 1], (
+            f"{store.name}: two live partners of one record"
+        )
 
     def _no_resurrection(self, store: MemoryStore) -> None:
         """I6: what a person deleted is alive again only as a new record made for an edit."""
         for name, record_id in self.deleted_by_user:
             if name == store.name:
-                assert record_id not in store.tables["person"], f"{store.name} {record_id} was deleted and is alive again"
+                assert record_id not in store.tables["person"], (
+                    f"{store.name} {record_id} was deleted and is alive again"
+                )
 
     def _prevented_stay_out(self, store: MemoryStore) -> None:
         for written in store.journal:
-            verb = {"archive": "delete", "restore": "update"}.get(written.verb, written.verb)  # only deletes archive here
-            assert f"{store.name}.{verb}" not in self.switched_off, f"a prevented {verb} was written to the {store.name}"
+            verb = {"archive": "delete", "restore": "update"}.get(
+                written.verb, written.verb
+            )  # only deletes archive here
+            assert f"{store.name}.{verb}" not in self.switched_off, (
+                f"a prevented {verb} was written to the {store.name}"
+            )
 
     def settle_and_judge(self) -> None:
         """I1, I2: with people and faults at rest, few runs reach agreement, and then nothing moves any more."""

@@ -32,7 +32,9 @@ class Clock:
 class TwoSystems:
     """Two stores and the integration between them."""
 
-    def __init__(self, seed: int = 0, *, left_entity: object = None, right_entity: object = None, **sync: object) -> None:
+    def __init__(
+        self, seed: int = 0, *, left_entity: object = None, right_entity: object = None, **sync: object
+    ) -> None:
         self.clock = Clock()
         self.left = MemoryStore("left", {"person": left_entity or entity()}, clock=self.clock.now)
         self.right = MemoryStore("right", {"person": right_entity or entity()}, clock=self.clock.now, first_id=1001)
@@ -43,10 +45,17 @@ class TwoSystems:
         self.scope = Scope.objects.create(integration=self.integration)
         options = {"match": [["name>name"]], "on_delete": "delete", **sync}
         self.sync = EntitySync.objects.create(
-            integration=self.integration, name="person", family="person", left_entity="person", right_entity="person", **options
+            integration=self.integration,
+            name="person",
+            family="person",
+            left_entity="person",
+            right_entity="person",
+            **options,
         )
         for number, name in enumerate(FIELDS):
-            FieldMapping.objects.create(entity_sync=self.sync, position=number, left=name, right=name, required=name == "name")
+            FieldMapping.objects.create(
+                entity_sync=self.sync, position=number, left=name, right=name, required=name == "name"
+            )
 
     def connect(self, connection: Connection) -> Connector:
         return Memory(None, connection.settings, self.clock.now)

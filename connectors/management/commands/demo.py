@@ -24,15 +24,14 @@ from connectors.dynamics365.simulator import DynamicsSimulator
 from connectors.models import ApiCall, Connection, Integration, RecordLink, Run
 from connectors.quickbooks.simulator import QuickBooksSimulator
 from connectors.simulation import Simulator
-from connectors.sync.mapping import LEFT, RIGHT
+from connectors.sync.mapping import LEFT, RIGHT, Side
 from connectors.sync.presets import apply_preset, presets
 from connectors.sync.run import describe
 from connectors.transport import check, connected
-from jobs.models import Job
 from jobs.states import FINISHED, StatusReason
 from jobs.syncing import request_sync
 
-NAMES = {LEFT: "QuickBooks (simulated)", RIGHT: "Dynamics 365 (simulated)"}
+NAMES: dict[Side, str] = {LEFT: "QuickBooks (simulated)", RIGHT: "Dynamics 365 (simulated)"}
 PATIENCE = 1500  # seconds for one run
 
 
@@ -41,7 +40,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--once", action="store_true", help="stop after the syncs instead of serving the admin")
-        parser.add_argument("--records", type=int, default=200, help="customers; there are a fifth as many items, twice as many transactions")
+        parser.add_argument(
+            "--records",
+            type=int,
+            default=200,
+            help="customers; there are a fifth as many items, twice as many transactions",
+        )
         parser.add_argument("--seed", type=int, default=1)
         parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
         parser.add_argument("--port", type=int, default=8000)
@@ -85,21 +89,27 @@ class Command(BaseCommand):
         ends = {LEFT: self._connection(LEFT, self.left), RIGHT: self._connection(RIGHT, self.right)}
         with connected(ends[LEFT]) as left, connected(ends[RIGHT]) as right:
             applied = apply_preset(
-                presets()["inolink"], "QuickBooks with Dynamics 365", ends, {LEFT: left, RIGHT: right}, first_run="apply"
+                presets()["inolink"],
+                "QuickBooks with Dynamics 365",
+                ends,
+                {LEFT: left, RIGHT: right},
+                first_run="apply",
             )
         self.say(f"Made the integration {applied.integration} from the preset inolink.")
         for unmapped in applied.unmapped:
             self.say(f"  {unmapped}")
         return applied.integration
 
-    def _connection(self, side: str, simulator: Simulator) -> Connection:
+    def _connection(self, side: Side, simulator: Simulator) -> Connection:
         told = simulator.credentials()
         # The simulated company takes any pace when it is large: 40 batches a minute would make the demo wait.
         lifted = {} if simulator.switches.get("limits") else {"limit.batch": "0", "limit.request": "0"}
         connection = Connection.objects.create(
-            system=simulator.system, name=NAMES[side], settings={**told["settings"], **lifted}  # type: ignore[index]
+            system=simulator.system,
+            name=NAMES[side],
+            settings={**told["settings"], **lifted},
         )
-        connection.set_secret(told["secret"])
+        connection.set_secret({name: str(value) for name, value in told["secret"].items()})
         identity = check(connection)
         self.say(f"Connected to {identity.account} at {simulator.url}.")
         return connection
@@ -129,7 +139,9 @@ class Command(BaseCommand):
         job = request_sync(integration, mode=mode)
         while job.status not in FINISHED:
             if time.monotonic() - started > PATIENCE:
-                raise CommandError(f"Job {job.pk} is {job.status.label.lower()} after {PATIENCE} s: {job.error_message}")
+                raise CommandError(
+                    f"Job {job.pk} is {job.status.label.lower()} after {PATIENCE} s: {job.error_message}"
+                )
             time.sleep(0.2)
             job.refresh_from_db()
         seconds = round(time.monotonic() - started, 1)
@@ -138,7 +150,9 @@ class Command(BaseCommand):
         run = job.run
         self.say(f"  {describe(run)} ({seconds} s)")
         self._tell(run)
-        calls = Counter(ApiCall.objects.filter(id__gt=newest, run_id=run.pk).values_list("connection__system", flat=True))
+        calls = Counter(
+            ApiCall.objects.filter(id__gt=newest, run_id=run.pk).values_list("connection__system", flat=True)
+        )
         return {
             "mode": run.mode, "seconds": seconds, "entities": run.counts.get("entities", {}), "requests": dict(calls),
             "adds_up": bool(run.counts.get("adds_up")), "ok": bool(run.counts.get("adds_up")) and run.phase == Run.Phase.DONE,
@@ -147,14 +161,18 @@ class Command(BaseCommand):
     def _tell(self, run: Run) -> None:
         for name, counts in run.counts.get("entities", {}).items():
             written = sum(sum(verbs.values()) for verbs in counts["written"].values())
-            rest = ", ".join(f"{counts[k]} {k}" for k in ("agreed", "waiting", "skipped", "conflict", "parked") if counts[k])
+            rest = ", ".join(
+                f"{counts[k]} {k}" for k in ("agreed", "waiting", "skipped", "conflict", "parked") if counts[k]
+            )
             self.say(f"    {name}: {counts['touched']} touched, {written} written{', ' + rest if rest else ''}")
 
     def _people_work(self) -> tuple[int, int]:
         """Edit about 1 % on each side, as people would in the systems' own screens."""
-        customers = [r for r in self.left.store.table("Customer").values() if r.body.get("CompanyName") and r.body.get("Active")]
+        customers = [
+            r for r in self.left.store.table("Customer").values() if r.body.get("CompanyName") and r.body.get("Active")
+        ]
         accounts = list(self.right.store.table("account"))
-        lefts, rights = customers[:: 100][:50], accounts[50:: 100][:50]
+        lefts, rights = customers[::100][:50], accounts[50::100][:50]
         for number, record in enumerate(lefts):
             self.left.user_edits("Customer", record.id, {"PrimaryPhone.FreeFormNumber": f"+1 555 01{number:02d}"})
         for number, account in enumerate(rights):
@@ -165,10 +183,23 @@ class Command(BaseCommand):
         password = secrets.token_urlsafe(9)
         User.objects.filter(username="demo").delete()
         User.objects.create_superuser("demo", password=password)
-        self.stdout.write(self.style.SUCCESS(f"\nThe admin: http://127.0.0.1:{port}/admin/   user demo, password {password}"))
+        self.stdout.write(
+            self.style.SUCCESS(f"\nThe admin: http://127.0.0.1:{port}/admin/   user demo, password {password}")
+        )
         self.stdout.write("Ctrl-C stops everything.")
         server = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", f"127.0.0.1:{port}", "--threads", "4", "--log-level", "warning"],
+            [
+                sys.executable,
+                "-m",
+                "gunicorn",
+                "config.wsgi",
+                "--bind",
+                f"127.0.0.1:{port}",
+                "--threads",
+                "4",
+                "--log-level",
+                "warning",
+            ],
             cwd=settings.BASE_DIR,
         )
         try:
@@ -192,4 +223,8 @@ def stop_group(process: subprocess.Popen[bytes]) -> None:
 
 def _written(run: dict[str, object]) -> int:
     entities = run["entities"]
-    return sum(sum(sum(v.values()) for v in c["written"].values()) for c in entities.values()) if isinstance(entities, dict) else 0
+    return (
+        sum(sum(sum(v.values()) for v in c["written"].values()) for c in entities.values())
+        if isinstance(entities, dict)
+        else 0
+    )

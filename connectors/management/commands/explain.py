@@ -33,12 +33,18 @@ class Command(BaseCommand):
 
     def _tell(self, found: Explanation) -> None:
         link = found.link
-        self.stdout.write(f"{link.entity_sync}: {link.left_entity} {link.left_id or '-'} = {link.right_entity} {link.right_id or '-'}")
+        self.stdout.write(
+            f"{link.entity_sync}: {link.left_entity} {link.left_id or '-'} = {link.right_entity} {link.right_id or '-'}"
+        )
         self.stdout.write(f"{found.reason or 'agreed'}: {found.sentence}\n")
         for line in found.fields:
             mark = " " if line["agreed"] else "*"
-            self.stdout.write(f"{mark} {line['field']}: left {line['left']!r}, base {line['base']!r}, right {line['right']!r} {line['rule']}")
+            self.stdout.write(
+                f"{mark} {line['field']}: left {line['left']!r}, base {line['base']!r}, right {line['right']!r} {line['rule']}"
+            )
         for change in found.changes:
-            self.stdout.write(f"{change['at']} run {change['run']}: {change['verb']} {change['side']} {change['status']} {change['message']}")
+            self.stdout.write(
+                f"{change['at']} run {change['run']}: {change['verb']} {change['side']} {change['status']} {change['message']}"
+            )
         for event in found.events:
             self.stdout.write(event)

@@ -39,13 +39,24 @@ class Command(BaseCommand):
         if preset is None:
             raise CommandError(f"There is no preset {options['preset']!r}. There are: {', '.join(known)}.")
         applied = self._apply(preset, options)
-        self.stdout.write(self.style.SUCCESS(f"{applied.integration} is made. Preview it: manage.py sync '{applied.integration}' --preview"))
+        self.stdout.write(
+            self.style.SUCCESS(
+                f"{applied.integration} is made. Preview it: manage.py sync '{applied.integration}' --preview"
+            )
+        )
         for unmapped in applied.unmapped:
             self.stdout.write(self.style.WARNING(str(unmapped)))
 
     def _list(self, found: list[Preset], *, as_json: bool) -> None:
         if as_json:
-            self.stdout.write(json.dumps([{"name": p.name, "title": p.title, "left": p.left, "right": p.right, "options": p.options} for p in found]))
+            self.stdout.write(
+                json.dumps(
+                    [
+                        {"name": p.name, "title": p.title, "left": p.left, "right": p.right, "options": p.options}
+                        for p in found
+                    ]
+                )
+            )
             return
         for preset in found:
             self.stdout.write(f"{preset.name}: {preset.title} ({preset.left} left, {preset.right} right)")
@@ -65,7 +76,12 @@ class Command(BaseCommand):
         try:
             with connected(ends[LEFT]) as left, connected(ends[RIGHT]) as right:
                 return apply_preset(
-                    preset, str(options["name"]), ends, {LEFT: left, RIGHT: right}, given, first_run=str(options["first_run"])
+                    preset,
+                    str(options["name"]),
+                    ends,
+                    {LEFT: left, RIGHT: right},
+                    given,
+                    first_run=str(options["first_run"]),
                 )
         except SettingsError as error:
             raise CommandError("\n".join(error.problems)) from error

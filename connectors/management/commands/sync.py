@@ -25,7 +25,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("integration", help="name or number")
-        parser.add_argument("--entity", action="append", default=[], help="name of an entity sync; may be given several times")
+        parser.add_argument(
+            "--entity", action="append", default=[], help="name of an entity sync; may be given several times"
+        )
         parser.add_argument("--mode", choices=["delta", "comprehensive"], default="delta")
         parser.add_argument("--preview", action="store_true", help="plan only; approve it in the admin")
         parser.add_argument("--json", action="store_true")
@@ -34,7 +36,10 @@ class Command(BaseCommand):
         integration = integration_named(str(options["integration"]))
         try:
             job = request_sync(
-                integration, mode=str(options["mode"]), preview=bool(options["preview"]), entities=list(options["entity"])  # type: ignore[call-overload]
+                integration,
+                mode=str(options["mode"]),
+                preview=bool(options["preview"]),
+                entities=list(options["entity"]),  # type: ignore[call-overload]
             )
             with _bar(job, show=sys.stderr.isatty() and not options["json"]):
                 job = run_in_process(job)
@@ -56,7 +61,9 @@ class Command(BaseCommand):
         self.stdout.write(describe(run))
         for name, counts in run.counts.get("entities", {}).items():
             told = {k: v for k, v in counts.items() if v and k != "written"}
-            written = {f"{side} {verb}": n for side, verbs in counts["written"].items() for verb, n in verbs.items() if n}
+            written = {
+                f"{side} {verb}": n for side, verbs in counts["written"].items() for verb, n in verbs.items() if n
+            }
             self.stdout.write(f"  {name}: " + ", ".join(f"{k} {v}" for k, v in {**told, **written}.items()))
         if run.phase == Run.Phase.PROPOSED:
             self.stdout.write(f"Nothing was written yet. Look at run {run.pk} in the admin and approve it there.")
