@@ -202,4 +202,22 @@ UNFOLD = {
     "SITE_SYMBOL": "sync_alt",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "BORDER_RADIUS": "6px",
+    "STYLES": ["config.admin.stylesheet"],
+    "COLORS": {
+        "primary": {
+            "50": "oklch(97.6% .016 196)",
+            "100": "oklch(94.4% .036 196)",
+            "200": "oklch(89.2% .066 196)",
+            "300": "oklch(81.6% .098 196)",
+            "400": "oklch(71.8% .112 196)",
+            "500": "oklch(61.6% .104 197)",
+            "600": "oklch(51.8% .089 198)",
+            "700": "oklch(44.2% .075 200)",
+            "800": "oklch(38.2% .062 201)",
+            "900": "oklch(33.4% .052 203)",
+            "950": "oklch(24.6% .042 205)",
+        },
+    },
+    "SIDEBAR": {"show_search": False, "show_all_applications": False, "navigation": "config.admin.navigation"},
 }

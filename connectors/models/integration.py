@@ -115,6 +115,8 @@ class FieldMapping(models.Model):
     @property
     def name(self) -> str:
         """The mapping's key in canonical values: stable, and readable in an explanation."""
+        if self.left == self.right == "~archived":
+            return self.left
         return f"{self.left}>{self.right}" if self.left and self.right else self.left or self.right
 
     def __str__(self) -> str:

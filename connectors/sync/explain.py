@@ -25,6 +25,7 @@ REASONS = {
     "ambiguous": "Several records could be its partner. A person decides.",
     "parked": "The other system refused it. It is tried again when the record, its mapping or the other side changes, or on request.",
     "held": "A person holds it.",
+    "deleted": "Its partner was deleted. By the settings this record stays as it is.",
     "merged": "It was merged into another record on one side. A person decides.",
     "lossy": "The change comes from a side that holds a shortened value; writing it back would lose text.",
 }

@@ -21,12 +21,10 @@ def vanished(side: str, entity: str, missing: int, known: int) -> str:
     """Return a sentence when a listing shows suspiciously few of the known records, else ''."""
     if not too_many(missing, known):
         return ""
+    todo = "Nothing was written. Check the connection's rights and filters; then run again, or accept it on the run's page."
     if missing == known:
-        return (
-            f"{entity} on the {side} had {known} records and suddenly shows none. Nothing was written. Check the connection's "
-            "rights and filters; then run again, or accept it on the run's page."
-        )
-    return f"{missing} of {known} {entity} records on the {side} are suddenly missing. Nothing was written."
+        return f"{entity} on the {side} had {known} records and suddenly shows none. {todo}"
+    return f"{missing} of {known} {entity} records on the {side} are suddenly missing. {todo}"
 
 
 @dataclass(slots=True)
@@ -41,7 +39,7 @@ class Guard:
 
     def see(self, side: str, verb: str, before: CanonicalValues, after: CanonicalValues) -> None:
         """Count one planned write."""
-        if verb == "delete":
+        if verb == "delete" or (verb == "archive" and not after):  # a removal, where the system has no other
             self.deletes[side] += 1
         if verb != "update":
             return
@@ -57,7 +55,7 @@ class Guard:
     def tripped(self) -> Sequence[str]:
         """Return a sentence for each limit that the plan passes."""
         found = [
-            f"{self.name}: {count} records of {self.links} would be deleted on the {side}"
+            f"{self.name}: {count} records of {self.links} would be removed on the {side}"
             for side, count in self.deletes.items()
             if too_many(count, self.links)
         ]

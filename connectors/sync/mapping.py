@@ -188,6 +188,11 @@ class Pair:
         return {rule.name: rule for rule in self.rules}
 
     @cached_property
+    def referring(self) -> dict[str, FieldRule]:
+        """Rules whose values may point at other records."""
+        return {rule.name: rule for rule in self.rules if rule.kind is Kind.REF or rule.rows}
+
+    @cached_property
     def merged(self) -> tuple[FieldRule, ...]:
         """Rules that take part in the merge: both sides present, not only at creation."""
         return tuple(

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from django.db.models import Q
+from django.db.models import F, Q
 
 from connectors.contract import Fetched, Operation, Outcome, Record, Result, RetryableError, Safe, Unanswered, Verb
 from connectors.models import Promotion, RecordChange, RecordLink
 from connectors.sync import store
 from connectors.sync.context import Context, modified_text
 from connectors.sync.mapping import ARCHIVED, OTHER, Pair, Side
-from connectors.sync.plan import Life, Pending
+from connectors.sync.plan import DELETED, Life, Pending
 from connectors.sync.planning import release, rest
 from connectors.sync.pull import fetch_and_stage, stage_records
 from connectors.sync.stage import ENDED, LINKED
@@ -56,6 +56,14 @@ class LinkRow:
 LINK_COLUMNS = (
     "id", "revision", "base", "left_staged", "left_quirk", "right_staged", "right_quirk", "pending", "left_life", "right_life",
 )  # fmt: skip
+
+
+LINKS = store.Prepared(lambda ids: RecordLink.objects.filter(pk__in=ids).values_list(*LINK_COLUMNS))
+OPEN_WRITES = store.Prepared(
+    lambda links, side: RecordChange.objects.filter(
+        link__in=links, side=side, status__in=["planned", "sending", "unknown"]
+    ).values_list("link")
+)
 
 
 def record_outcomes(
@@ -143,8 +151,7 @@ def _holds(ctx: Context, pair: Pair, side: Side, item: Item, record: Record) -> 
 
 
 def _links(ids: Sequence[int]) -> dict[int, LinkRow]:
-    rows = store.read(RecordLink.objects.filter(pk__in=ids).values_list(*LINK_COLUMNS))
-    return {row[0]: LinkRow(*row) for row in rows}
+    return {row[0]: LinkRow(*row) for row in LINKS.read(list(ids))}
 
 
 LINK_SET = (
@@ -170,6 +177,9 @@ def _store_written(ctx: Context, pair: Pair, side: Side, written: Sequence[tuple
             promoted.append(item.link_id)
     columns = tuple(name.format(s=side, o=OTHER[side]) for name in LINK_SET)
     store.update_many(RecordLink, columns, ("id",), rows, bump="revision")
+    if others:
+        # The plan for the other side was made on the same facts: it stays good.
+        RecordChange.objects.filter(link__in=others, side=OTHER[side], open=1).update(link_revision=F("link_revision") + 1)
     store.update_many(RecordChange, ("status", "open", "record_id", "sent", "version", "message"), ("id",), changes)
     if released:
         release(ctx, released)
@@ -178,10 +188,7 @@ def _store_written(ctx: Context, pair: Pair, side: Side, written: Sequence[tuple
 
 
 def _other_open(link_ids: Sequence[int], side: Side) -> set[int]:
-    rows = RecordChange.objects.filter(
-        link__in=link_ids, side=OTHER[side], status__in=["planned", "sending", "unknown"]
-    )
-    return {row[0] for row in store.read(rows.values_list("link"))}
+    return {row[0] for row in OPEN_WRITES.read(list(link_ids), OTHER[side])}
 
 
 def _answered_keys(
@@ -201,8 +208,10 @@ def _written_row(
 ) -> store.Row:  # fmt: skip
     verb, other = item.operation.verb, OTHER[side]
     record_id = outcome.id or item.operation.id
-    if verb is Verb.DELETE or (verb is Verb.ARCHIVE and not item.after):
-        life = Life.GONE if verb is Verb.DELETE else Life.ARCHIVED
+    if verb is Verb.ARCHIVE and not item.after:
+        return _archived_for_a_delete(ctx, pair, side, item, outcome, link)
+    if verb is Verb.DELETE:
+        life = Life.GONE
         return (
             link.base, _staged(link, side), _quirk(link, side), _staged(link, other), pair.entity(side).name, record_id,
             outcome.version, modified_text(outcome.modified), int(life), "", ENDED, link.id, None, "", "", None, ctx.run.pk, link.id,
@@ -231,6 +240,20 @@ def _written_row(
         encode(base), staged, encode(quirk) if quirk else "", staged_other, pair.entity(side).name, record_id, outcome.version,
         modified_text(outcome.modified), int(Life.ARCHIVED if archived else Life.LIVE), pair.match_hash({**base, **own}),
         LINKED, 0, pending, reason, args, waits_on, ctx.run.pk, link.id,
+    )  # fmt: skip
+
+
+def _archived_for_a_delete(
+    ctx: Context, pair: Pair, side: Side, item: Item, outcome: Outcome, link: LinkRow
+) -> store.Row:
+    """The other side deleted its record and this one made its own inactive: the link stays, so that it is not made again."""
+    base = {**decode(link.base), DELETED: True}
+    if ARCHIVED in pair.tracked:
+        base[ARCHIVED] = True
+    return (
+        encode(base), _staged(link, side), _quirk(link, side), _staged(link, OTHER[side]), pair.entity(side).name,
+        item.operation.id, outcome.version, modified_text(outcome.modified), int(Life.ARCHIVED), pair.match_hash(base),
+        LINKED, 0, int(Pending.SKIPPED), "deleted", encode({"side": OTHER[side]}), None, ctx.run.pk, link.id,
     )  # fmt: skip
 
 
@@ -317,6 +340,8 @@ def _taken(ctx: Context, pair: Pair, side: Side, outcome: Outcome) -> str:
 
 def _store_others(ctx: Context, answers: Sequence[tuple[Item, Outcome]]) -> None:
     for item, outcome in answers:
+        if outcome.result in (Result.WRITTEN, Result.REJECTED, Result.EXISTS):
+            continue  # stored already
         row = RecordChange.objects.filter(pk=item.change_id)
         if outcome.result is Result.CONFLICT or (
             outcome.result is Result.GONE and item.operation.verb is not Verb.DELETE

@@ -13,6 +13,9 @@ from connectors.sync.merge import Merge, Moments, merge
 from connectors.sync.values import CanonicalValues, parse_datetime
 
 
+DELETED = "~deleted"  # in a base: the delete of the other side has been carried out here by making the record inactive
+
+
 class Life(IntEnum):
     """Where a record of one side is in its life."""
 
@@ -234,15 +237,17 @@ def _gone(link: LinkState, ctx: Context, alive: Side) -> Decision:
         return Decision(
             pending=Pending.CONFLICT, reason="conflict", args={"why": "deleted and edited", "side": deleted}
         )
-    if how == "edit":
+    if edited and how == "edit":
         return Decision(respawn=alive)
-    if not pair.flows(alive) or pair.on_delete == "ignore":
-        return Decision(end=True)
+    # The link stays while a record lives: else the next listing would take that record for a new one and make its partner
+    # again, which a person has deleted.
+    if not pair.flows(alive) or pair.on_delete == "ignore" or DELETED in (link.base or {}):
+        return _skipped("deleted", {"side": deleted})
     verb = _removal(pair, alive)
     if verb is None or pair.prevented(alive, Verb.DELETE):
         return _skipped("prevented", {"verb": "delete", "side": alive})
     if verb is Verb.ARCHIVE and link.sides[alive].life is Life.ARCHIVED:
-        return Decision(end=True)
+        return _skipped("deleted", {"side": deleted})
     write = PlannedWrite(alive, verb, link.now(alive), {}, rule={"*": f"deleted on the {deleted}"})
     if pair.on_delete == "ask" and link.approved != alive:
         return Decision(

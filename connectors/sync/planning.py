@@ -100,11 +100,11 @@ class Planner:
 
     def _resolve(self, states: Sequence[LinkState]) -> None:
         """References whose record was unknown when it was staged may be known by now."""
-        for side in (LEFT, RIGHT):
+        for side in (LEFT, RIGHT) if self.pair.referring else ():
             unknown = {
                 ref[1:]
                 for link in states
-                for _, ref in references(link.sides[side].staged or {}, self.pair.by_name)
+                for _, ref in references(link.sides[side].staged or {}, self.pair.referring)
                 if ref.startswith("?")
             }
             if not unknown:
@@ -128,11 +128,13 @@ class Planner:
                 ids[record_id].promoted = True
 
     def _linkable(self, states: Sequence[LinkState]) -> dict[str, dict[Side, str]]:
+        if not self.pair.referring:
+            return {}
         keys = {
             ref[1:]
             for link in states
             for side in (LEFT, RIGHT)
-            for _, ref in references(link.now(side), self.pair.by_name)
+            for _, ref in references(link.now(side), self.pair.referring)
             if ref.startswith("@")
         }
         found: dict[str, dict[Side, str]] = {}
@@ -295,10 +297,15 @@ def _link_state(row: store.Row) -> LinkState:
     )
 
 
+WAITERS = store.Prepared(lambda keys: RecordLink.objects.filter(waits_on__in=keys).values_list("id"))
+
+
 def release(ctx: Context, keys: set[str]) -> int:
     """Let links that waited for one of these be planned again."""
     released = 0
     for block in store.blocks(sorted(keys), 500):
+        if not WAITERS.read(block):
+            continue
         released += (
             RecordLink.objects.filter(waits_on__in=block)
             .exclude(Q(pending=Pending.PLANNED) | Q(state__in=[HELD, ENDED, DISCONNECTED]))

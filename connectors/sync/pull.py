@@ -149,6 +149,9 @@ def _missing(ctx: Context, cursor: Cursor, side: Side, feed: str, seen: Bitmap) 
         absent, known = _absent(ctx, side, entity, seen)
         sentence = guards.vanished(side, entity, len(absent), known)
         if sentence and not ctx.run.guard.get("accepted"):
+            # Not to be believed: whoever comes next, be it this run once accepted, lists anew.
+            cursor.value, cursor.seen = "", b""
+            cursor.save(update_fields=["value", "seen"])
             raise EmptySide(sentence)
         fetch_and_stage(ctx, side, entity, absent)
     cursor.phase, cursor.seen = Cursor.Phase.DELTA, b""

@@ -33,6 +33,23 @@ COLUMNS = (
     "link__key", "link__revision", "link__left_id", "link__right_id", "link_revision",
 )  # fmt: skip
 
+PLANNED = store.Prepared(
+    lambda run, pair, side, last, *, size: (
+        RecordChange.objects.filter(run=run, open=1, entity_sync=pair, side=side, id__gt=last)
+        .order_by("id")
+        .values_list(*COLUMNS)[:size]
+    )
+)
+ALLOWED = store.Prepared(
+    lambda ids, integration, revision, scope, fence: RecordChange.objects.filter(
+        Exists(RecordLink.objects.filter(pk=OuterRef("link"), revision=OuterRef("link_revision"))),
+        Exists(Integration.objects.filter(pk=integration, revision=revision)),
+        Exists(Scope.objects.filter(pk=scope, fence=fence)),
+        pk__in=ids,
+        open=1,
+    ).values_list("id")
+)
+
 
 @dataclass
 class Ready:
@@ -60,11 +77,7 @@ def _sweep(ctx: Context, pair: Pair, side: Side) -> tuple[int, int]:
     sent = deferred = last = 0
     size = pair.entity(side).batch
     while True:
-        rows = store.read(
-            RecordChange.objects.filter(run=ctx.run, open=1, entity_sync=pair.id, side=side, id__gt=last)
-            .order_by("id")
-            .values_list(*COLUMNS)[:size]
-        )
+        rows = PLANNED.read(ctx.run.pk, pair.id, side, last, size=size)
         if not rows:
             return sent, deferred
         last = rows[-1][0]
@@ -72,11 +85,7 @@ def _sweep(ctx: Context, pair: Pair, side: Side) -> tuple[int, int]:
         deferred += ready.deferred
         # Room that deferred or refused rows left is filled, so that batches stay full.
         while ready.items and len(ready.items) < size:
-            rows = store.read(
-                RecordChange.objects.filter(run=ctx.run, open=1, entity_sync=pair.id, side=side, id__gt=last)
-                .order_by("id")
-                .values_list(*COLUMNS)[: size - len(ready.items)]
-            )
+            rows = PLANNED.read(ctx.run.pk, pair.id, side, last, size=size - len(ready.items))
             if not rows:
                 break
             last = rows[-1][0]
@@ -113,7 +122,7 @@ def _left_over(ctx: Context) -> int:
 def prepare(ctx: Context, pair: Pair, side: Side, rows: Sequence[store.Row], *, last_chance: bool = False) -> Ready:
     """Turn planned changes into operations.  What the side can't take is parked, what waits is deferred."""
     afters = [decode(row[5]) for row in rows]
-    keys = {ref[1:] for after in afters for _, ref in references(after, pair.by_name) if ref.startswith("@")}
+    keys = {ref[1:] for after in afters for _, ref in references(after, pair.referring) if ref.startswith("@")}
     partners = ctx.partners(sorted(keys)) if keys else {}
 
     def id_of(key: str, of: Side) -> Ref | None:
@@ -286,14 +295,8 @@ def _mark(ctx: Context, items: Sequence[Item], batch_key: str) -> list[Item]:
 
 def _allowed(ctx: Context, ids: Sequence[int]) -> set[int]:
     """Return those changes whose link, settings and fence are as they were when they were planned (one query)."""
-    rows = RecordChange.objects.filter(
-        Exists(RecordLink.objects.filter(pk=OuterRef("link"), revision=OuterRef("link_revision"))),
-        Exists(Integration.objects.filter(pk=ctx.integration.pk, revision=ctx.run.settings_revision)),
-        Exists(Scope.objects.filter(pk=ctx.scope.pk, fence=ctx.run.fence)),
-        pk__in=ids,
-        open=1,
-    )
-    return {row[0] for row in store.read(rows.values_list("id"))}
+    rows = ALLOWED.read(list(ids), ctx.integration.pk, ctx.run.settings_revision, ctx.scope.pk, ctx.run.fence)
+    return {row[0] for row in rows}
 
 
 def _may_write(ctx: Context) -> bool:

@@ -19,6 +19,7 @@ from connectors.sync.settle import settle
 from connectors.sync.world import World
 
 logger = logging.getLogger(__name__)
+CHANGED = "The record has changed since the preview; look at it again."
 MOST_PASSES = 12  # of plan and push: as deep as references between records may be nested
 OUTCOMES = {
     Pending.WAITING: "waiting",
@@ -111,6 +112,8 @@ def _steps(ctx: Context) -> None:
         _phase(ctx, Run.Phase.PULL)
         pull(ctx)
         run.progress = {**run.progress, "read": True}
+    if run.approved_at and not run.progress.get("reread"):
+        _bounce_changed(ctx)
     if run.purpose == Run.Purpose.PREVIEW and not run.approved_at:
         _phase(ctx, Run.Phase.PLAN)
         plan(ctx)
@@ -131,6 +134,24 @@ def _steps(ctx: Context) -> None:
         if run.approved_at:
             break
     _finish(ctx)
+
+
+def _bounce_changed(ctx: Context) -> None:
+    """A preview may be an hour old: read what has changed since, and leave those records for another look (DESIGN section 4)."""
+    run = ctx.run
+    if "reread" not in run.progress:
+        run.progress = {**run.progress, "pulled": [], "reread": False}
+    pull(ctx)
+    with ctx.world.transaction("bounce changed"):
+        changed = RecordChange.objects.filter(run=run, open=1).exclude(link_revision=F("link__revision"))
+        count = changed.update(status="superseded", open=None, message=CHANGED)
+        if count:
+            ctx.event(
+                "warning",
+                "changed since preview",
+                f"{count} record{'s'[: count > 1]} changed since the preview and stayed out of it; the next run plans anew.",
+            )
+    run.progress = {**run.progress, "reread": True}
 
 
 def _push(ctx: Context) -> None:
@@ -298,7 +319,7 @@ def approve(run: Run, now: datetime, by: object = None) -> tuple[int, int]:
         (approved if planned_on == revision else stale).append(change_id)
     for start in range(0, len(stale), 500):
         bounced += RecordChange.objects.filter(pk__in=stale[start : start + 500]).update(
-            status="superseded", message="The record has changed since the preview; look at it again."
+            status="superseded", message=CHANGED
         )
     scope = run.scope
     Scope.objects.filter(pk=scope.pk).update(fence=F("fence") + 1)

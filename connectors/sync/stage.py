@@ -148,8 +148,9 @@ class Staging:
         told = mapper.canonical(self.side, record, lambda entity, record_id: keys.get((entity, record_id)))
         own_base = {**decode(row.base), **decode(row.quirk)} if row.base else {}
         quirk = row.quirk
-        if row.base and row.version == record.version and record.version and row.settings_revision != pair.revision:
-            # Settings changed and nobody edited: what differs now is how this side shows the agreed value.
+        agreed = bool(row.base) and row.staged is None and row.version == record.version != ""
+        if agreed and row.settings_revision != pair.revision:
+            # Settings changed and nobody edited since both agreed: what differs now is how this side shows the agreed value.
             own = {**decode(row.quirk), **{n: v for n, v in told.items() if n in own_base and v != own_base[n]}}
             quirk, own_base = encode(own) if own else "", {**own_base, **told_only(told, own_base)}
         now = {**(decode(row.staged) if row.staged else own_base), **told}

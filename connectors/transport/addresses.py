@@ -109,8 +109,8 @@ def refusal(text: str, *, plain: bool) -> str:
         return ""
     special = any(address in network for network in SPECIAL if network.version == address.version)
     if special or not address.is_global or address.is_multicast or address.is_reserved or address in METADATA:
-        return "it is a loopback, private, link-local or metadata address outside ALLOWED_PRIVATE_NETWORKS"
-    return "plain http is allowed only into ALLOWED_PRIVATE_NETWORKS" if plain else ""
+        return "it is a loopback, private, link-local or metadata address outside ALLOWED_PRIVATE_NETWORKS; correct it"
+    return "plain http is allowed only into ALLOWED_PRIVATE_NETWORKS, use https" if plain else ""
 
 
 def system_resolver(host: str, port: int) -> Sequence[str]:

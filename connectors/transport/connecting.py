@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from connectors.contract import AuthError, Connector, Identity, PermanentError
+from connectors.contract import AuthError, Connector, Identity, PermanentError, RetryableError
 from connectors.models import Connection
 from connectors.registry import ConnectorClass, connector_class
 from connectors.transport import redaction
+from connectors.transport.addresses import AddressBook, AddressRefused, place
 from connectors.transport.apilog import ApiLog
 from connectors.transport.session import Transport, utc_now
 
@@ -61,6 +62,7 @@ def check_connection(
 ) -> Identity:
     """Ask the system who we are and store the answer; see `connectors.transport.check`."""
     transport = open_transport(connection, now=now, sleep=sleep, checking=True)
+    _refuse_addresses(connection, transport.settings)
     try:
         identity = speak(transport).check()
     except AuthError as error:
@@ -70,6 +72,21 @@ def check_connection(
     finally:
         transport.close()
     return _remember(connection, identity)
+
+
+def _refuse_addresses(connection: Connection, settings: Mapping[str, str]) -> None:
+    """Look at every address before the first secret is sent, and name the setting that holds a bad one."""
+    book = AddressBook()
+    for setting in connector_class(connection.system).settings:
+        if not setting.is_url or not settings.get(setting.name):
+            continue
+        try:
+            where = place(settings[setting.name])
+            book.addresses(where.host, where.port, plain=where.scheme == "http")
+        except AddressRefused as error:
+            raise AddressRefused(f"Connection {connection.name}, {setting.label} ({setting.name}): {error}") from error
+        except RetryableError:
+            continue  # a name that can't be resolved just now is told by the call that needs it
 
 
 def _remember(connection: Connection, identity: Identity) -> Identity:

@@ -23,6 +23,7 @@ from connectors.sync.world import World
 from connectors.transport import check, connected
 from connectors.transport.apilog import ApiLog
 from jobs.context import JobContext
+from jobs.dispatch import UNUSABLE
 from jobs.handlers import Answer, Finished, Sliced
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,12 @@ def _failed(run: Run, scope: Scope, error: str) -> None:
 
 def _find_the_refused(run: Run) -> None:
     """One of the two systems no longer lets us in: ask both, so that the right connection says "needs reconnect"."""
-    for connection in (run.integration.left, run.integration.right):
+    connections = (run.integration.left, run.integration.right)
+    for connection in connections:
+        connection.refresh_from_db(fields=["state", "reason"])
+    if any(connection.state in UNUSABLE for connection in connections):
+        return  # known already: a check would knock at a login that has refused us, once more at each attempt
+    for connection in connections:
         try:
             check(connection)
         except ConnectorError as error:

@@ -31,7 +31,10 @@ class Command(BaseCommand):
         applying.add_argument("--first-run", choices=["preview", "apply"], default="")
 
     def handle(self, *args: object, **options: object) -> None:
-        known = presets()
+        try:
+            known = presets()
+        except SettingsError as error:
+            raise CommandError("\n".join(error.problems)) from error
         if options["action"] == "list":
             self._list(list(known.values()), as_json=bool(options["json"]))
             return

@@ -1,0 +1,242 @@
+"""What do all screens share?  Read-only tables, capped counts, buttons that act by POST, relative times, badges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import Model
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.functional import cached_property
+from django.utils.html import format_html
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.safestring import SafeString
+
+from connectors.contract import ConnectorError
+from connectors.registry import UnknownSystem
+from connectors.sync.compile import SettingsError
+from connectors.sync.decisions import Undecidable
+from connectors.transport import redaction
+from jobs import clock
+from jobs.states import IllegalTransition
+from jobs.syncing import NotNow
+
+MOST_COUNTED = 10_000
+REFUSALS = (NotNow, Undecidable, IllegalTransition, ConnectorError, SettingsError, UnknownSystem)
+TONES = {
+    "Healthy": "good", "Connected": "good", "Succeeded": "good", "Written": "good", "In agreement": "good", "Done": "good",
+    "Attention": "warn", "Waiting": "calm", "Skipped": "calm", "Paused": "calm", "New": "calm", "Not checked yet": "calm",
+    "Conflict": "bad", "Parked": "warn", "Failing": "bad", "Failed": "bad", "Needs reconnect": "bad", "Another company": "bad",
+    "Rejected": "bad", "Changed meanwhile": "warn", "Stopped by a guard": "warn", "Waiting for approval": "warn",
+    "Held": "calm", "Planned": "busy", "To be planned": "busy", "Being written": "busy", "Outcome unknown": "warn",
+    "Reading": "busy", "Planning": "busy", "Writing": "busy", "Retry": "warn", "In progress": "busy", "Dispatched": "busy",
+    "Info": "calm", "Warning": "warn", "Error": "bad", "Proposed": "warn", "Not applicable": "calm", "Cancelled": "calm",
+}  # fmt: skip
+
+
+def badge(word: str, why: str = "", tone: str = "") -> SafeString:
+    """Return one word in a colour, with the reason on hover."""
+    return format_html(
+        '<span class="sl-badge sl-{}" title="{}">{}</span>', tone or TONES.get(word, "calm"), why or word, word
+    )
+
+
+def relative(moment: datetime | None, now: datetime) -> str:
+    """Return how long ago (or how soon) a moment is, in words."""
+    if moment is None:
+        return "never"
+    seconds = int((now - moment).total_seconds())
+    words = _length(timedelta(seconds=abs(seconds)))
+    if abs(seconds) < 5:
+        return "just now"
+    return f"{words} ago" if seconds > 0 else f"in {words}"
+
+
+def _length(length: timedelta) -> str:
+    seconds = int(length.total_seconds())
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "min")):
+        if seconds >= size:
+            count = seconds // size
+            return f"{count} {unit}{'s' if count != 1 and unit != 'min' else ''}"
+    return f"{seconds} s"
+
+
+def ago(moment: datetime | None) -> SafeString:
+    """Return a relative time with the exact one on hover."""
+    if moment is None:
+        return format_html('<span class="sl-quiet">{}</span>', "never")
+    return format_html(
+        '<time datetime="{}" title="{} UTC">{}</time>',
+        moment.isoformat(), moment.strftime("%Y-%m-%d %H:%M:%S"), relative(moment, clock.now()),
+    )  # fmt: skip
+
+
+def took(start: datetime | None, end: datetime | None) -> str:
+    """Return how long something took."""
+    if start is None or end is None:
+        return "–"
+    seconds = (end - start).total_seconds()
+    return f"{seconds:.1f} s" if seconds < 60 else _length(end - start)
+
+
+def link_to(obj: Model | None, text: object = "") -> SafeString | str:
+    """Return a link to an object's page."""
+    if obj is None or obj.pk is None:
+        return "–"
+    url = reverse(f"admin:{obj._meta.app_label}_{obj._meta.model_name}_change", args=[obj.pk])
+    return format_html('<a class="sl-link" href="{}">{}</a>', url, text or str(obj))
+
+
+class CappedPaginator(Paginator):
+    """Counts at most 10,001 rows: nobody needs the exact number of a million, and counting them takes a second."""
+
+    template_name = "syncline/pagination.html"
+    most = MOST_COUNTED
+
+    @cached_property
+    def count(self) -> int:
+        return int(self.object_list[: self.most + 1].count())  # type: ignore[union-attr, call-arg]
+
+    @property
+    def capped(self) -> bool:
+        """There are more rows than were counted."""
+        return self.count > self.most
+
+
+class ReadOnly:
+    """No adding, changing or deleting: these rows are written by the hub alone."""
+
+    paginator = CappedPaginator
+    show_full_result_count = False
+    list_per_page = 50
+    ordering: Sequence[str] = ["-id"]
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class Button:
+    """One thing that a person can do with one object: a method of the admin class, called by POST alone."""
+
+    name: str
+    label: str
+    main: bool = False
+    confirm: str = ""
+    help: str = ""
+    permission: str = "change"
+    shown: Callable[[Any], bool] = lambda obj: True
+
+
+class Pressable(admin.ModelAdmin):
+    """Adds buttons: each is POST <id>/do/<name>/, checks its permission there, and writes who pressed it into the history."""
+
+    buttons: Sequence[Button] = ()
+    change_form_outer_before_template = "syncline/buttons.html"
+
+    def get_urls(self) -> list[URLPattern]:
+        """The buttons' addresses come before the catch-all of Django's own."""
+        name = f"{self.opts.app_label}_{self.opts.model_name}_do"
+        view = self.admin_site.admin_view(self.press)
+        return [path("<path:object_id>/do/<slug:button>/", view, name=name), *super().get_urls()]
+
+    def may_press(self, request: HttpRequest, button: Button) -> bool:
+        """Does the person have the button's permission?"""
+        codename = button.permission
+        if "." not in codename:
+            codename = f"{self.opts.app_label}.{codename}_{self.opts.model_name}"
+        return bool(request.user.has_perm(codename))
+
+    def shown_buttons(self, request: HttpRequest, obj: Model) -> list[dict[str, object]]:
+        """Return the buttons of one object with their addresses."""
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_do"
+        return [
+            {"button": button, "url": reverse(name, args=[obj.pk, button.name])}
+            for button in self.buttons
+            if button.shown(obj) and self.may_press(request, button)
+        ]
+
+    def press(self, request: HttpRequest, object_id: str, button: str) -> HttpResponse:
+        """Carry out one button."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        found = next((b for b in self.buttons if b.name == button), None)
+        if found is None:
+            raise Http404
+        if not self.may_press(request, found) or not self.has_view_permission(request):
+            raise PermissionDenied
+        obj = self.get_object(request, unquote(object_id))
+        if obj is None:
+            raise Http404
+        try:
+            answer = getattr(self, found.name)(request, obj)
+        except REFUSALS as refusal:
+            self.message_user(request, redaction.text(str(refusal)), messages.ERROR)
+        else:
+            self.log_change(request, obj, f"{found.label}.")
+            self.message_user(request, answer, messages.SUCCESS)
+        return self.back(request, obj)
+
+    def back(self, request: HttpRequest, obj: Model) -> HttpResponse:
+        """Return to where the button was pressed, or to the object."""
+        asked = request.POST.get("next", "")
+        if asked and url_has_allowed_host_and_scheme(asked, {request.get_host()}, require_https=request.is_secure()):
+            return redirect(asked)
+        return redirect(reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=[obj.pk]))
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the buttons above the form."""
+        obj = self.get_object(request, unquote(object_id))
+        buttons = self.shown_buttons(request, obj) if obj is not None else []
+        return super().change_view(request, object_id, form_url, {"sl_buttons": buttons, **(extra_context or {})})
+
+
+class Page(Pressable):
+    """The detail page is a template of its own, not a form."""
+
+    page_template = ""
+
+    def page(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        """Return what the template shows besides the object and its buttons."""
+        return {}
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show one object; a POST has nothing to do here."""
+        if request.method not in ("GET", "HEAD"):
+            raise PermissionDenied
+        obj = self.get_object(request, unquote(object_id))
+        if not self.has_view_permission(request, obj):
+            raise PermissionDenied
+        if obj is None:
+            raise Http404
+        context = {
+            **self.admin_site.each_context(request),
+            "title": str(obj),
+            "opts": self.opts,
+            "original": obj,
+            "object_id": object_id,
+            "sl_buttons": self.shown_buttons(request, obj),
+            **self.page(request, obj),
+            **(extra_context or {}),
+        }
+        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        return TemplateResponse(request, self.page_template, context)

@@ -1,0 +1,217 @@
+"""With whom do we talk, does it work, and where are its credentials entered?  Secrets go in here and never come out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+
+from connectors import transport
+from connectors.admin.base import Button, Pressable, ago, badge
+from connectors.models import Connection, Integration
+from connectors.registry import UnknownSystem, connector_class, systems
+from connectors.sync import decisions
+from connectors.transport.vault import CredentialsUnreadable
+
+SETTING, SECRET = "setting_", "secret_"
+
+
+def system_choices() -> list[tuple[str, str]]:
+    """Return the installed systems with their names."""
+    return [(system, connector_class(system).title) for system in systems()]
+
+
+class NewConnectionForm(forms.ModelForm):
+    """The first step: which system, and a name for it."""
+
+    system = forms.ChoiceField(widget=UnfoldAdminSelectWidget)
+
+    class Meta:
+        model = Connection
+        fields = ["system", "name"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["system"].choices = system_choices()  # type: ignore[attr-defined]
+
+
+class ConnectionForm(forms.ModelForm):
+    """The connector's settings as fields, and one write-only field for each of its secrets."""
+
+    class Meta:
+        model = Connection
+        fields = ["name"]
+
+    def given_settings(self) -> dict[str, str]:
+        """Return the settings as entered; keys that the connector does not declare stay as they were."""
+        declared = {k.removeprefix(SETTING): str(v).strip() for k, v in self.cleaned_data.items() if k.startswith(SETTING)}
+        return {k: v for k, v in {**self.instance.settings, **declared}.items() if v not in ("", None)}
+
+    def given_secrets(self) -> dict[str, str]:
+        """Return the secrets that were entered now."""
+        return {k.removeprefix(SECRET): v for k, v in self.cleaned_data.items() if k.startswith(SECRET) and v}
+
+    def clean(self) -> dict[str, Any]:
+        """Stored credentials never go to an address that was entered after them."""
+        cleaned = super().clean() or self.cleaned_data
+        if self.errors or not self.instance.secret:
+            return cleaned
+        cls = connector_class(self.instance.system)
+        before = {s.name: s.default for s in cls.settings} | dict(self.instance.settings)
+        moved = [s.label for s in cls.settings if s.is_url and cleaned.get(SETTING + s.name, "") != before.get(s.name, "")]
+        missing = [name for name in cls.secrets if not cleaned.get(SECRET + name)]
+        if moved and missing:
+            raise forms.ValidationError(
+                f"{', '.join(moved)} changed: enter the credentials again ({', '.join(missing)}), "
+                "so that the stored ones are not sent to a new address."
+            )
+        return cleaned
+
+
+def connection_form(connection: Connection) -> type[ConnectionForm]:
+    """Build the form from what the connector declares."""
+    cls = connector_class(connection.system)
+    fields: dict[str, forms.Field] = {}
+    for setting in cls.settings:
+        fields[SETTING + setting.name] = forms.CharField(
+            label=setting.label, required=setting.required, help_text=setting.help, widget=UnfoldAdminTextInputWidget(),
+            initial=connection.settings.get(setting.name, setting.default),
+        )  # fmt: skip
+    stored = _stored(connection)
+    for name in cls.secrets:
+        told = "Stored. Leave it empty to keep it." if name in stored else "Not entered yet."
+        fields[SECRET + name] = forms.CharField(
+            label=name.replace("_", " ").capitalize(), required=False, help_text=told, strip=True,
+            widget=UnfoldAdminPasswordWidget(render_value=False, attrs={"autocomplete": "new-password"}),
+        )  # fmt: skip
+    return type("ConnectionFormFor", (ConnectionForm,), fields)
+
+
+def _stored(connection: Connection) -> set[str]:
+    """Return the names of the secrets that are there, never their values."""
+    if not connection.secret:
+        return set()
+    try:
+        return {name for name, value in connection.get_secret().items() if value}
+    except CredentialsUnreadable:
+        return set()  # the keys were lost: all of them must be entered again
+
+
+@admin.register(Connection)
+class ConnectionAdmin(Pressable, ModelAdmin):
+    """One set of credentials and hosts for one system."""
+
+    list_display = ["name", "system_shown", "state_shown", "account_shown", "expires", "calls"]
+    list_filter = ["system", "state"]
+    ordering = ["name"]
+    actions: list[str] = []  # type: ignore[assignment]
+    readonly_fields = ["system_shown", "state_shown", "why", "account_shown", "instance_shown", "expires", "calls"]
+    buttons = [
+        Button("check_now", "Check now", main=True),
+        Button("pause", "Pause", shown=lambda c: c.state != Connection.State.PAUSED,
+               confirm="Nothing is sent over this connection until somebody resumes it. Pause it?"),
+        Button("resume", "Resume", main=True, shown=lambda c: c.state == Connection.State.PAUSED),
+    ]  # fmt: skip
+
+    @admin.display(description="System")
+    def system_shown(self, connection: Connection) -> str:
+        try:
+            return connector_class(connection.system).title
+        except UnknownSystem:
+            return f"{connection.system} (not installed)"
+
+    @admin.display(description="State")
+    def state_shown(self, connection: Connection) -> SafeString:
+        return badge(connection.get_state_display(), connection.reason)
+
+    @admin.display(description="Reason")
+    def why(self, connection: Connection) -> str:
+        return connection.reason or "–"
+
+    @admin.display(description="Account")
+    def account_shown(self, connection: Connection) -> str:
+        return connection.account or "–"
+
+    @admin.display(description="Instance")
+    def instance_shown(self, connection: Connection) -> SafeString:
+        return format_html('<span class="sl-mono">{}</span>', connection.instance or "–")
+
+    @admin.display(description="Login ends")
+    def expires(self, connection: Connection) -> SafeString | str:
+        return ago(connection.auth_expires_at) if connection.auth_expires_at else "not known"
+
+    @admin.display(description="API calls")
+    def calls(self, connection: Connection) -> SafeString:
+        url = reverse("admin:connectors_apicall_changelist")
+        return format_html('<a class="sl-link" href="{}?connection={}">API calls</a>', url, connection.pk)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """A new connection asks for its system first; then the connector says what it needs."""
+        if obj is None:
+            return NewConnectionForm
+        if not self.has_change_permission(request, obj) or obj.system not in systems():
+            return super().get_form(request, obj, change, **{**kwargs, "fields": ["name"]})
+        return super().get_form(request, obj, change, **{**kwargs, "form": connection_form(obj), "fields": ["name"]})
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return self.readonly_fields if obj else []
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[str | None, dict[str, Any]]]:
+        if obj is None:
+            return [(None, {"fields": ["system", "name"]})]
+        seen = ["name", ("system_shown", "state_shown"), "why", ("account_shown", "instance_shown"), ("expires", "calls")]
+        sets: list[tuple[str | None, dict[str, Any]]] = [(None, {"fields": seen})]
+        if self.has_change_permission(request, obj) and obj.system in systems():
+            cls = connector_class(obj.system)
+            sets.append(("Settings", {"fields": [SETTING + s.name for s in cls.settings]}))
+            if cls.secrets:
+                told = "Stored encrypted and never shown again."
+                sets.append(("Credentials", {"fields": [SECRET + s for s in cls.secrets], "description": told}))
+        return sets
+
+    def save_model(self, request: HttpRequest, obj: Connection, form: Any, change: bool) -> None:
+        """Settings and secrets; what was left empty stays."""
+        if not isinstance(form, ConnectionForm):
+            super().save_model(request, obj, form, change)
+            return
+        obj.settings = form.given_settings()
+        super().save_model(request, obj, form, change)
+        given = form.given_secrets()
+        if given:
+            try:
+                kept = obj.get_secret() if obj.secret else {}
+            except CredentialsUnreadable:
+                kept = {}
+            obj.set_secret({**kept, **given})
+
+    def response_add(self, request: HttpRequest, obj: Connection, post_url_continue: str | None = None) -> HttpResponse:
+        """Go on with the settings."""
+        self.message_user(request, f"{obj} is made. Fill in its settings and credentials, save, then press Check now.")
+        return redirect(reverse("admin:connectors_connection_change", args=[obj.pk]))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A connection that an integration uses is not deleted, nor are several at once."""
+        if obj is None or Integration.objects.filter(Q(left=obj) | Q(right=obj)).exists():
+            return False
+        return super().has_delete_permission(request, obj)
+
+    def check_now(self, request: HttpRequest, connection: Connection) -> str:
+        identity = transport.check(connection)
+        return f"Connected to {identity.account or identity.instance}; {len(identity.may)} entities can be read."
+
+    def pause(self, request: HttpRequest, connection: Connection) -> str:
+        decisions.pause_connection(connection, by=str(request.user))
+        return "Paused: nothing is sent until it is resumed."
+
+    def resume(self, request: HttpRequest, connection: Connection) -> str:
+        decisions.resume_connection(connection)
+        return "Resumed. Press Check now to see whether it still works."

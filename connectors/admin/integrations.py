@@ -1,0 +1,236 @@
+"""Which systems are kept in agreement, how are they, and what may be asked of them?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin, TabularInline
+
+from connectors.admin.base import Button, Pressable, ago, badge
+from connectors.admin.presets import apply_view
+from connectors.admin.runs import phase_badge, requested, summary
+from connectors.admin.show import ARROWS
+from connectors.models import EntitySync, Integration, Run
+from connectors.registry import UnknownSystem, connector_class
+from connectors.sync.health import Health, overview
+from connectors.sync.run import mark_settings_changed
+from jobs.syncing import NotNow, request_sync, scope_of
+
+
+def system_title(system: str) -> str:
+    """Return the system's name for people."""
+    try:
+        return connector_class(system).title
+    except UnknownSystem:
+        return system
+
+
+class EntitySyncInline(TabularInline):
+    """What is kept in agreement, read-mostly; the mappings are on the entity sync's own page."""
+
+    model = EntitySync
+    fields = ["pair", "direction", "policy", "on_delete", "enabled"]
+    readonly_fields = ["pair"]
+    ordering = ["position", "id"]
+    extra = 0
+    max_num = 0
+    can_delete = False
+    show_change_link = True
+    verbose_name_plural = "Entity syncs"
+
+    @admin.display(description="Left and right")
+    def pair(self, sync: EntitySync) -> SafeString:
+        arrow = ARROWS.get(sync.direction, "↔")
+        return format_html('{} <b class="sl-arrow">{}</b> {}', sync.left_entity, arrow, sync.right_entity)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Integration)
+class IntegrationAdmin(Pressable, ModelAdmin):
+    """Two connections, left and right, kept in agreement."""
+
+    list_display = ["name", "ends"]  # get_list_display adds the columns of health
+    list_display_links = ["name"]
+    list_select_related = ["left", "right"]
+    ordering = ["name"]
+    actions = ["sync_now_all", "comprehensive_all", "preview_all", "enable_all", "disable_all"]
+    inlines = [EntitySyncInline]
+    readonly_fields = ["ends", "preset"]
+    fields = ["name", "ends", "preset", "first_run"]
+    change_form_outer_before_template = "syncline/integration.html"
+    buttons = [
+        Button("sync_now", "Sync now", main=True, shown=lambda i: i.enabled, help="Reads what changed since the last run."),
+        Button("comprehensive", "Comprehensive sync", shown=lambda i: i.enabled, help="Reads everything again; finds deletes and drift."),
+        Button("preview", "Preview", shown=lambda i: i.enabled, help="Shows what a sync would write, and waits for approval."),
+        Button("disable", "Switch off", shown=lambda i: i.enabled, confirm="No run starts until it is switched on again. Switch it off?"),
+        Button("enable", "Switch on", main=True, shown=lambda i: not i.enabled),
+    ]  # fmt: skip
+
+    # Columns.  The health of all rows of a page is looked up at once.
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Look up the health of all integrations; there are few."""
+        rows = list(Integration.objects.select_related("left", "right"))
+        request.sl_health = {h.integration.pk: h for h in overview(rows)}  # type: ignore[attr-defined]
+        return super().changelist_view(request, extra_context)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Integration]:
+        """Carry the looked-up health along on each row."""
+        return super().get_queryset(request).select_related("left", "right")
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """The columns close over this request's health, so that threads share nothing."""
+        found: dict[int, Health] = getattr(request, "sl_health", {})
+        back = request.get_full_path()
+
+        def health(integration: Integration) -> Health:
+            return found.get(integration.pk) or overview([integration])[0]
+
+        @admin.display(description="State")
+        def state(integration: Integration) -> SafeString:
+            return badge(health(integration).state, health(integration).reason)
+
+        @admin.display(description="Last success")
+        def last_success(integration: Integration) -> SafeString:
+            scope = health(integration).scope
+            return ago(scope.last_done_at if scope else None)
+
+        @admin.display(description="In agreement")
+        def agreed(integration: Integration) -> SafeString:
+            return _number(integration, health(integration).agreed, "none")
+
+        @admin.display(description="Waiting")
+        def waiting(integration: Integration) -> SafeString:
+            return _number(integration, health(integration).counts["waiting"], "2")
+
+        @admin.display(description="Conflicts")
+        def conflicts(integration: Integration) -> SafeString:
+            return _number(integration, health(integration).counts["conflict"], "4")
+
+        @admin.display(description="Parked")
+        def parked(integration: Integration) -> SafeString:
+            return _number(integration, health(integration).counts["parked"], "5")
+
+        @admin.display(description="")
+        def sync_button(integration: Integration) -> SafeString | str:
+            if not integration.enabled or not request.user.has_perm("connectors.change_integration"):
+                return ""
+            url = reverse("admin:connectors_integration_do", args=[integration.pk, "sync_now"])
+            return format_html(
+                '<button class="sl-button" type="submit" formmethod="post" formaction="{}" name="next" value="{}">Sync now</button>',
+                url, back,
+            )  # fmt: skip
+
+        return ["name", "ends", state, last_success, agreed, waiting, conflicts, parked, sync_button]
+
+    @admin.display(description="Left and right")
+    def ends(self, integration: Integration) -> SafeString:
+        return format_html(
+            '{} <b class="sl-arrow">↔</b> {}', system_title(integration.left.system), system_title(integration.right.system)
+        )
+
+    # Detail
+
+    def get_urls(self) -> list[URLPattern]:
+        """The preset page is where integrations are made."""
+        view = self.admin_site.admin_view(self.apply_preset)
+        return [path("preset/", view, name="connectors_integration_preset"), *super().get_urls()]
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Integrations are made from presets."""
+        return redirect("admin:connectors_integration_preset")
+
+    def apply_preset(self, request: HttpRequest) -> HttpResponse:
+        """Make an integration from a preset."""
+        return apply_view(self, request)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show health and the last runs above the settings."""
+        obj = self.get_object(request, object_id)
+        extra: dict[str, Any] = {}
+        if obj is not None:
+            runs = Run.objects.filter(integration=obj).order_by("-id").defer("progress")[:5]
+            extra = {
+                "health": overview([obj])[0],
+                "runs": [{"run": r, "phase": phase_badge(r), "summary": summary(r), "started": ago(r.started_at)} for r in runs],
+            }
+        return super().change_view(request, object_id, form_url, {**extra, **(extra_context or {})})
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        if any(formset.has_changed() for formset in formsets):
+            mark_settings_changed(form.instance)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Its links and their history would go with it: switch it off instead."""
+        return False
+
+    # Buttons
+
+    def sync_now(self, request: HttpRequest, integration: Integration) -> SafeString:
+        return requested(request_sync(integration, by=request.user), "Sync requested")
+
+    def comprehensive(self, request: HttpRequest, integration: Integration) -> SafeString:
+        return requested(request_sync(integration, mode="comprehensive", by=request.user), "Comprehensive sync requested")
+
+    def preview(self, request: HttpRequest, integration: Integration) -> SafeString:
+        return requested(request_sync(integration, preview=True, by=request.user), "Preview requested")
+
+    def enable(self, request: HttpRequest, integration: Integration) -> str:
+        Integration.objects.filter(pk=integration.pk).update(enabled=True)
+        scope_of(integration)
+        return f"{integration} is switched on."
+
+    def disable(self, request: HttpRequest, integration: Integration) -> str:
+        Integration.objects.filter(pk=integration.pk).update(enabled=False)
+        return f"{integration} is switched off."
+
+    # Bulk actions
+
+    def _each(self, request: HttpRequest, queryset: QuerySet[Integration], act: Any, label: str) -> None:
+        for integration in queryset:
+            try:
+                answer = act(request, integration)
+            except NotNow as refusal:
+                self.message_user(request, f"{integration}: {refusal}", messages.ERROR)
+            else:
+                self.log_change(request, integration, f"{label}.")
+                self.message_user(request, answer, messages.SUCCESS)
+
+    @admin.action(description="Sync now", permissions=["change"])
+    def sync_now_all(self, request: HttpRequest, queryset: QuerySet[Integration]) -> None:
+        self._each(request, queryset, self.sync_now, "Sync now")
+
+    @admin.action(description="Comprehensive sync", permissions=["change"])
+    def comprehensive_all(self, request: HttpRequest, queryset: QuerySet[Integration]) -> None:
+        self._each(request, queryset, self.comprehensive, "Comprehensive sync")
+
+    @admin.action(description="Preview", permissions=["change"])
+    def preview_all(self, request: HttpRequest, queryset: QuerySet[Integration]) -> None:
+        self._each(request, queryset, self.preview, "Preview")
+
+    @admin.action(description="Switch on", permissions=["change"])
+    def enable_all(self, request: HttpRequest, queryset: QuerySet[Integration]) -> None:
+        self._each(request, queryset, self.enable, "Switched on")
+
+    @admin.action(description="Switch off", permissions=["change"])
+    def disable_all(self, request: HttpRequest, queryset: QuerySet[Integration]) -> None:
+        self._each(request, queryset, self.disable, "Switched off")
+
+
+def _number(integration: Integration, count: int, pending: str) -> SafeString:
+    if not count:
+        return format_html('<span class="sl-quiet">{}</span>', 0)
+    url = reverse("admin:connectors_recordlink_changelist")
+    return format_html('<a class="sl-link" href="{}?pending={}&amp;integration={}">{}</a>', url, pending, integration.pk, f"{count:,}")

@@ -1,0 +1,93 @@
+"""How does a person make an integration from a preset in the browser?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+
+from connectors.contract import ConnectorError
+from connectors.models import Connection, Integration
+from connectors.sync.compile import SettingsError
+from connectors.sync.mapping import LEFT, RIGHT
+from connectors.sync.presets import Applied, Preset, apply_preset, presets
+from connectors.transport import connected, redaction
+
+if TYPE_CHECKING:
+    from connectors.admin.integrations import IntegrationAdmin
+
+OPTION = "option_"
+
+
+class PresetForm(forms.Form):
+    """Name, the two connections, and what the preset asks."""
+
+    def __init__(self, preset: Preset, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["name"] = forms.CharField(
+            label="Name of the integration", max_length=100, initial=preset.title, widget=UnfoldAdminTextInputWidget()
+        )
+        for side, system in ((LEFT, preset.left), (RIGHT, preset.right)):
+            self.fields[side] = forms.ModelChoiceField(
+                Connection.objects.filter(system=system).order_by("name"), label=f"{side.capitalize()}: {system}",
+                widget=UnfoldAdminSelectWidget(), help_text="" if Connection.objects.filter(system=system).exists()
+                else f"There is no connection to {system} yet. Add one under Connections.",
+            )  # fmt: skip
+        self.fields["first_run"] = forms.ChoiceField(
+            label="First run", choices=[("preview", "Preview first"), ("apply", "Apply at once")],
+            initial=preset.first_run, widget=UnfoldAdminSelectWidget(),
+        )  # fmt: skip
+        for name, what in preset.options.items():
+            self.fields[OPTION + name] = forms.CharField(
+                label=name.replace("_", " ").capitalize(), required=False, initial=what.get("default", ""),
+                help_text=what.get("help", ""), widget=UnfoldAdminTextInputWidget(),
+            )  # fmt: skip
+
+    def clean_name(self) -> str:
+        """Names are unique."""
+        name = str(self.cleaned_data["name"]).strip()
+        if Integration.objects.filter(name=name).exists():
+            raise forms.ValidationError(f"There is an integration {name!r} already. Choose another name.")
+        return name
+
+
+def apply_view(model_admin: IntegrationAdmin, request: HttpRequest) -> HttpResponse:
+    """Choose a preset, fill in the form, see what has no partner."""
+    if not request.user.has_perm("connectors.add_integration"):
+        raise PermissionDenied
+    known = presets()
+    preset = known.get(request.GET.get("preset", "")) or (next(iter(known.values())) if len(known) == 1 else None)
+    form = PresetForm(preset, request.POST or None) if preset else None
+    problems: list[str] = []
+    applied: Applied | None = None
+    if request.method == "POST" and preset and form and form.is_valid():
+        try:
+            applied = apply_with(preset, form.cleaned_data)
+        except SettingsError as error:
+            problems = list(error.problems)
+        except ConnectorError as error:
+            problems = [redaction.text(str(error))]
+        else:
+            model_admin.log_addition(request, applied.integration, f"Made from the preset {preset.name}.")
+            model_admin.message_user(request, f"{applied.integration} is made.", messages.SUCCESS)
+    context = {
+        **model_admin.admin_site.each_context(request), "title": "New integration from a preset", "opts": model_admin.opts,
+        "presets": list(known.values()), "preset": preset, "form": form, "problems": problems, "applied": applied,
+    }  # fmt: skip
+    request.current_app = model_admin.admin_site.name  # type: ignore[attr-defined]
+    return TemplateResponse(request, "syncline/preset.html", context)
+
+
+def apply_with(preset: Preset, given: dict[str, Any]) -> Applied:
+    """Apply a preset with a form's answers.  Raises SettingsError and ConnectorError."""
+    ends = {LEFT: given["left"], RIGHT: given["right"]}
+    options = {name: str(given.get(OPTION + name, "")) for name in preset.options if OPTION + name in given}
+    with connected(ends[LEFT]) as left, connected(ends[RIGHT]) as right:
+        return apply_preset(
+            preset, given["name"], ends, {LEFT: left, RIGHT: right}, options, first_run=given.get("first_run", "")
+        )

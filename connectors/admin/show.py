@@ -1,0 +1,138 @@
+"""How are canonical values shown to people?  References by the other record's name, options by label, rows as a short list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from connectors.models import FieldMapping, PicklistMapping, RecordChange, RecordLink
+from connectors.sync.values import CanonicalValues, decode
+
+ARROWS = {"both": "↔", "to_right": "→", "to_left": "←"}
+NAME_WORDS = ("name", "docnumber", "subject", "title", "externalid", "email")
+ARCHIVED = "~archived"
+LONGEST = 300  # characters of one value in a table
+
+
+def name_of(base: str, *staged: str | None) -> str:
+    """Return what a person would call the record, from its own values."""
+    for text in (base, *staged):
+        values = decode(text)
+        names = [n for n in values if isinstance(values[n], str) and not str(values[n]).startswith(("@", "?", "!"))]
+        for word in NAME_WORDS:
+            found = next((str(values[n]) for n in sorted(names, key=len) if word in n.lower().replace("_", "")), "")
+            if found:
+                return found[:80]
+    return ""
+
+
+@dataclass
+class Shower:
+    """Knows the names behind references and options of the values that one page shows."""
+
+    names: Mapping[str, tuple[int, str]] = field(default_factory=dict)  # link key -> (link id, name)
+    labels: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (mapping, token) -> label
+    arrows: Mapping[str, str] = field(default_factory=dict)  # mapping -> direction
+
+    @classmethod
+    def of(cls, syncs: Iterable[int], values: Iterable[CanonicalValues]) -> Shower:
+        """Look up all that these values mention: three queries."""
+        syncs = list(set(syncs))
+        keys = {key for each in values for value in each.values() for key in _keys(value)}
+        names: dict[str, tuple[int, str]] = {}
+        rows = RecordLink.objects.filter(key__in=sorted(keys)[:500]).only("id", "key", "base", "left_staged", "right_staged")
+        for link in rows:
+            names[link.key] = (link.pk, name_of(link.base, link.left_staged, link.right_staged) or f"record {link.pk}")
+        labels: dict[tuple[str, str], str] = {}
+        options = PicklistMapping.objects.filter(field_mapping__entity_sync__in=syncs).select_related("field_mapping")
+        for option in options[:5000]:
+            labels[option.field_mapping.name, option.token] = option.left_label or option.right_label or option.token
+        arrows = {m.name: ARROWS[m.direction] for m in FieldMapping.objects.filter(entity_sync__in=syncs)}
+        return cls(names, labels, arrows)
+
+    def field_name(self, name: str) -> SafeString:
+        """Return a mapping's two fields with the arrow between them."""
+        if name == ARCHIVED:
+            return format_html("<b>{}</b>", "Inactive")
+        left, found, right = name.partition(">")
+        if not found:
+            return format_html("<b>{}</b>", name)
+        return format_html(
+            '<b>{}</b> <span class="sl-quiet">{} {}</span>', left.lstrip("@"), self.arrows.get(name, "↔"), right.lstrip("@")
+        )
+
+    def value(self, name: str, value: object) -> SafeString:
+        """Return one value as a person reads it."""
+        if value is None or value == "":
+            return format_html('<span class="sl-quiet">{}</span>', "empty")
+        if isinstance(value, bool):
+            return format_html("{}", "yes" if value else "no")
+        if isinstance(value, list):
+            return self._rows(name, value)
+        if isinstance(value, dict):
+            return self._row(name, value)
+        text = str(value)
+        if text.startswith("@") and text[1:] in self.names:
+            link_id, title = self.names[text[1:]]
+            return format_html('<a class="sl-link" href="{}">{}</a>', _link_url(link_id), title)
+        if text.startswith("?"):
+            entity, _, record_id = text[1:].partition(":")
+            return format_html('{} {} <span class="sl-quiet">{}</span>', entity, record_id, "(not linked yet)")
+        if text.startswith("!"):
+            return format_html('{} <span class="sl-quiet">{}</span>', text[1:], "(option without partner)")
+        label = self.labels.get((name, text))
+        if label:
+            return format_html('<span title="key {}">{}</span>', text, label)
+        return format_html("{}", text if len(text) <= LONGEST else text[:LONGEST] + " …")
+
+    def _rows(self, name: str, rows: list[object]) -> SafeString:
+        lines = format_html_join("", "<li>{}</li>", ((self.value(name, row),) for row in rows[:50]))
+        return format_html(
+            '<details class="sl-rows"><summary>{} line{}</summary><ol>{}</ol></details>',
+            len(rows), "" if len(rows) == 1 else "s", lines,
+        )  # fmt: skip
+
+    def _row(self, name: str, row: dict[str, object]) -> SafeString:
+        parts = ((key, self.value(f"{name}.{key}", value)) for key, value in row.items() if value not in (None, ""))
+        return format_html_join(", ", "{} {}", parts)
+
+    def differences(self, change: RecordChange) -> list[dict[str, object]]:
+        """Return what a change does to each field: before, after, the rule that decided, the loser's value."""
+        before, after, rule, lost = (decode(t) for t in (change.before, change.after, change.rule, change.lost))
+        found = []
+        for name in sorted({*before, *after}):
+            gave_up = lost.get(name)
+            values = gave_up.values() if isinstance(gave_up, dict) else ()
+            found.append(
+                {
+                    "field": self.field_name(name),
+                    "before": self.value(name, before[name]) if name in before else "",
+                    "after": self.value(name, after[name]) if name in after else "",
+                    "rule": rule.get(name, rule.get("*", "")),
+                    "lost": [self.value(name, value) for value in values],
+                }
+            )
+        return found
+
+
+def change_values(changes: Iterable[RecordChange]) -> list[CanonicalValues]:
+    """Return all values that these changes mention."""
+    return [decode(text) for change in changes for text in (change.before, change.after)]
+
+
+def _keys(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value[1:]] if value.startswith("@") else []
+    if isinstance(value, dict):
+        return [key for each in value.values() for key in _keys(each)]
+    if isinstance(value, list):
+        return [key for each in value for key in _keys(each)]
+    return []
+
+
+def _link_url(link_id: int) -> str:
+    return reverse("admin:connectors_recordlink_change", args=[link_id])

@@ -1,0 +1,177 @@
+"""What may a person decide about one link?  Retry, resolve, approve, promote, hold, release: admin, API and command call these.
+
+Each function changes one row by one conditional UPDATE, so that a run that works on the link at the same moment either
+comes before the decision or sees it; what a decision means for the records is worked out by the next run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Literal
+
+from django.db import transaction
+from django.db.models import F
+
+from connectors.models import Connection, Event, Promotion, RecordChange, RecordLink
+from connectors.sync.mapping import LEFT, OTHER, RIGHT, Side
+from connectors.sync.plan import Pending
+from connectors.sync.values import decode, encode
+
+State = RecordLink.State
+BY_HAND = (Pending.CONFLICT, Pending.PARKED)  # nothing goes on before a person acts
+
+
+class Undecidable(Exception):
+    """The decision does not fit the link as it is now; the sentence says why."""
+
+
+def retry(link: RecordLink, *, now: datetime, by: str = "") -> None:
+    """Plan a parked link again at the next run, because a person has mended the cause."""
+    _expect(link, link.pending == Pending.PARKED, "it is not parked, so there is nothing to try again")
+    _decide(link, now, by, "retry", "Asked to try it again.", pending=int(Pending.DIRTY), reason="changed", args="")
+
+
+def resolve(link: RecordLink, winner: str, *, now: datetime, by: str = "") -> None:
+    """Settle a conflict of fields: the winner's values are written to the other side by the next run."""
+    if winner not in (LEFT, RIGHT):
+        raise Undecidable(f"{_named(link)}: the winner is left or right, not {winner!r}.")
+    _expect(link, link.pending == Pending.CONFLICT, "it is not in conflict")
+    told = decode(link.args)
+    if link.reason != "conflict" or told.get("why"):
+        raise Undecidable(
+            f"{_named(link)}: this is no conflict of fields but {told.get('why') or link.reason}. "
+            "Approve the delete, hold it, or mend the records in their systems."
+        )
+    args = encode({"resolution": winner})
+    _decide(
+        link, now, by, "resolved", f"Decided the conflict: the {winner} wins.", pending=int(Pending.DIRTY),
+        reason="changed", args=args,
+    )  # fmt: skip
+
+
+def approve(link: RecordLink, *, now: datetime, by: str = "") -> Side:
+    """Allow a delete that waits for a person.  Returns the side on which the next run removes the record."""
+    told = decode(link.args)
+    if link.pending == Pending.WAITING and link.reason == "waits for approval":
+        side: Side = LEFT if told.get("side") == LEFT else RIGHT
+    elif link.pending == Pending.CONFLICT and told.get("why") == "deleted and edited":
+        side = OTHER[LEFT if told.get("side") == LEFT else RIGHT]  # the args name the side of the deleted record
+    else:
+        raise Undecidable(f"{_named(link)}: no delete waits for approval here.")
+    with transaction.atomic():
+        _decide(
+            link, now, by, "approved", f"Approved the delete on the {side}.", pending=int(Pending.DIRTY),
+            reason="changed", args=encode({"approved": side}),
+        )  # fmt: skip
+        RecordChange.objects.filter(link=link, status=RecordChange.Status.PROPOSED, verb__in=["delete", "archive"]).update(
+            status=RecordChange.Status.SUPERSEDED, message=f"Approved by {by or 'a person'}; the next run writes it."
+        )
+    return side
+
+
+def promote(link: RecordLink, *, now: datetime, by: str = "") -> None:
+    """Ask for a record of a kind that flows only on request."""
+    _expect(link, link.reason == "waits for promotion", "it does not wait for a promotion")
+    side = str(decode(link.args).get("side"))
+    record_id = link.left_id if side == LEFT else link.right_id
+    with transaction.atomic():
+        Promotion.objects.get_or_create(
+            entity_sync=link.entity_sync, side=side, external_id=record_id or "", status=Promotion.Status.QUEUED,
+            defaults={"at": now, "link": link},
+        )  # fmt: skip
+        _decide(link, now, by, "promoted", "Promoted.", pending=int(Pending.DIRTY), reason="changed", args="")
+
+
+def hold(link: RecordLink, *, now: datetime, by: str = "", why: str = "") -> None:
+    """Leave a record alone until it is released: nothing is written to either side."""
+    _expect(link, link.state in (State.NEW, State.LINKED), f"it is {link.get_state_display().lower()} already")
+    sentence = f"Held: {why}" if why else "Held."
+    args = encode({"by": by, "why": why})
+    _decide(
+        link, now, by, "held", sentence, pending=int(Pending.SKIPPED), reason="held", args=args, state=State.HELD,
+        waits_on=None,
+    )  # fmt: skip
+
+
+def release(link: RecordLink, *, now: datetime, by: str = "") -> None:
+    """End a hold: the next run plans the record again."""
+    _expect(link, link.state == State.HELD, "nobody holds it")
+    state = State.LINKED if link.base else State.NEW
+    _decide(link, now, by, "released", "Released.", pending=int(Pending.DIRTY), reason="changed", args="", state=state)
+
+
+def many(links: list[RecordLink], decide: Callable[[RecordLink], object]) -> tuple[list[RecordLink], list[str]]:
+    """Decide each link for itself.  Returns (those done, one sentence for each that was refused)."""
+    done: list[RecordLink] = []
+    refused: list[str] = []
+    for link in links:
+        try:
+            decide(link)
+        except Undecidable as error:
+            refused.append(str(error))
+        else:
+            done.append(link)
+    return done, refused
+
+
+Choice = Literal["retry", "resolve_left", "resolve_right", "approve", "promote", "hold", "release"]
+
+
+def choices(link: RecordLink) -> list[Choice]:
+    """Return what may be decided about this link now."""
+    told = decode(link.args)
+    found: list[Choice] = []
+    if link.pending == Pending.PARKED:
+        found.append("retry")
+    if link.pending == Pending.CONFLICT and link.reason == "conflict" and not told.get("why"):
+        found += ["resolve_left", "resolve_right"]
+    if link.reason == "waits for approval" or told.get("why") == "deleted and edited":
+        found.append("approve")
+    if link.reason == "waits for promotion":
+        found.append("promote")
+    if link.state == State.HELD:
+        found.append("release")
+    elif link.state in (State.NEW, State.LINKED) and link.pending != Pending.PLANNED:
+        found.append("hold")
+    return found
+
+
+def pause_connection(connection: Connection, *, by: str = "") -> None:
+    """Send nothing over this connection until a person resumes it; jobs that need it wait."""
+    rows = Connection.objects.filter(pk=connection.pk).exclude(state=Connection.State.PAUSED)
+    if not rows.update(state=Connection.State.PAUSED, reason=f"Paused by {by}."[:500] if by else "Paused."):
+        raise Undecidable(f"{connection} is paused already.")
+
+
+def resume_connection(connection: Connection) -> None:
+    """End a pause; the next call or check shows whether the credentials still work."""
+    rows = Connection.objects.filter(pk=connection.pk, state=Connection.State.PAUSED)
+    if not rows.update(state=Connection.State.NEW, reason=""):
+        raise Undecidable(f"{connection} is not paused.")
+
+
+def _named(link: RecordLink) -> str:
+    return f"{link.entity_sync.name} {link.left_id or '-'} = {link.right_id or '-'}"
+
+
+def _expect(link: RecordLink, holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise Undecidable(f"{_named(link)}: {otherwise}.")
+
+
+def _decide(link: RecordLink, now: datetime, by: str, code: str, message: str, **columns: object) -> None:
+    if link.ended:
+        raise Undecidable(f"{_named(link)}: the link is over.")
+    if link.pending == Pending.PLANNED:
+        raise Undecidable(f"{_named(link)}: a write is planned or under way. Wait for the run to end.")
+    with transaction.atomic():
+        rows = RecordLink.objects.filter(pk=link.pk, revision=link.revision, pending=link.pending)
+        # By two: a planner that read the link just before marks its write with revision + 1, which must not fit any more.
+        if not rows.update(revision=F("revision") + 2, **columns):
+            raise Undecidable(f"{_named(link)}: it has changed meanwhile. Look at it again.")
+        Event.objects.create(
+            integration_id=link.integration_id, scope_id=link.scope_id, link=link, code=code, message=message,
+            actor=by[:150], at=now,
+        )  # fmt: skip
+    link.refresh_from_db()
