@@ -43,7 +43,7 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 HTTPS = env.bool("HTTPS", default=not DEBUG)
 
 INSTALLED_APPS = [
-    "unfold",
+    "unfold.apps.BasicAppConfig",  # the plain "unfold" would put its own site in the place of ours
     "config.apps.SynclineAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django_q.models import Failure, OrmQ, Schedule, Success
 from unfold.admin import ModelAdmin, TabularInline
 
+from connectors.admin.base import ReadOnly, ago, badge, link_to, took
 from jobs import operate
 from jobs.models import Job, JobTransition, Pause, WorkerHeartbeat
 from jobs.states import IllegalTransition
@@ -21,19 +25,6 @@ from jobs.states import IllegalTransition
 for model in (Schedule, OrmQ, Success, Failure):
     if admin.site.is_registered(model):
         admin.site.unregister(model)
-
-
-class ReadOnly:
-    """No adding, changing or deleting: these rows are written by the hub alone."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
 
 
 class TimelineInline(ReadOnly, TabularInline):
@@ -51,12 +42,9 @@ class TimelineInline(ReadOnly, TabularInline):
 class JobAdmin(ReadOnly, ModelAdmin):
     """All background work.  Search finds an exact id, a lock key, a related object or an error's fingerprint."""
 
-    list_display = [
-        "id", "type", "status_reason", "object_ref", "tries", "run_at", "started_at", "finished_at", "created_by",
-        "error",
-    ]  # fmt: skip
+    list_display = ["id", "type", "status_shown", "about", "tries", "due", "started", "length", "asked_by", "outcome"]
     list_filter = ["status_reason", "type", "error_class", "priority"]
-    list_select_related = ["created_by"]
+    list_select_related = ["created_by", "run", "scope__integration"]
     search_fields = ["=id", "=lock_key", "=object_ref", "=fingerprint"]
     search_help_text = "Exact id, lock key, related object or error fingerprint"
     ordering = ["-id"]
@@ -90,13 +78,41 @@ class JobAdmin(ReadOnly, ModelAdmin):
         ("Cancel", {"fields": ["cancel_requested", "cancel_by", "cancel_reason"]}),
     ]
 
+    @admin.display(description="Status", ordering="status_reason")
+    def status_shown(self, job: Job) -> SafeString:
+        return badge(job.get_status_reason_display(), job.error_message)
+
+    @admin.display(description="About")
+    def about(self, job: Job) -> str:
+        return job.object_ref or (str(job.scope) if job.scope else "–")
+
     @admin.display(description="Try")
     def tries(self, job: Job) -> str:
-        return str(job.attempt) if job.attempt else "-"
+        return f"{job.attempt} of {settings.JOB_RETRIES + 1}" if job.attempt else "–"
 
-    @admin.display(description="Error", ordering="fingerprint")
-    def error(self, job: Job) -> str:
-        return job.error_message[:80]
+    @admin.display(description="Due", ordering="run_at")
+    def due(self, job: Job) -> SafeString:
+        return ago(job.run_at)
+
+    @admin.display(description="Started", ordering="started_at")
+    def started(self, job: Job) -> SafeString | str:
+        return ago(job.started_at) if job.started_at else "–"
+
+    @admin.display(description="Took")
+    def length(self, job: Job) -> str:
+        return took(job.started_at, job.finished_at)
+
+    @admin.display(description="Asked by")
+    def asked_by(self, job: Job) -> str:
+        return str(job.created_by) if job.created_by else "the system"
+
+    @admin.display(description="Result")
+    def outcome(self, job: Job) -> SafeString:
+        """The error, else what a finished job says of itself, with a link to its run."""
+        summary = job.results.get("summary", "") if isinstance(job.results, dict) else ""
+        text = job.error_message or str(summary)
+        run = link_to(job.run, f"run #{job.run_id}") if job.run else ""
+        return format_html('<span class="sl-wrap">{} {}</span>', text[:160], run)
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("jobs.retry_job")
@@ -150,8 +166,12 @@ class JobTransitionAdmin(ReadOnly, ModelAdmin):
 class WorkerHeartbeatAdmin(ReadOnly, ModelAdmin):
     """Which workers are alive."""
 
-    list_display = ["name", "kind", "host", "pid", "workers", "busy", "seen_at"]
+    list_display = ["name", "kind", "host", "pid", "workers", "busy", "seen"]
     ordering = ["-seen_at"]
+
+    @admin.display(description="Last seen", ordering="seen_at")
+    def seen(self, beat: WorkerHeartbeat) -> SafeString:
+        return ago(beat.seen_at)
 
 
 @admin.register(Pause)

@@ -169,11 +169,12 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
                 "same": line["agreed"],
                 **{side: shower.value(str(line["field"]), line[side]) for side in ("left", "base", "right")},
             }
-            for line in found.fields
+            for line in sorted(found.fields, key=lambda line: shower.place(str(line["field"])))
         ]
         return {
             "title": name_of(obj.base, obj.left_staged, obj.right_staged) or f"Record {obj.pk}",
             "sentence": found.sentence,
+            "name": name_of(obj.base, obj.left_staged, obj.right_staged),
             "state": state_of(obj),
             "lines": lines,
             "apart": sum(1 for line in lines if not line["same"]),

@@ -54,6 +54,11 @@ class Shower:
         arrows = {m.name: ARROWS[m.direction] for m in FieldMapping.objects.filter(entity_sync__in=syncs)}
         return cls(names, labels, arrows)
 
+    def place(self, name: str) -> tuple[int, str]:
+        """Return where a field stands: in the order of the mappings, then by name."""
+        known = list(self.arrows)
+        return (known.index(name) if name in self.arrows else len(known), name)
+
     def field_name(self, name: str) -> SafeString:
         """Return a mapping's two fields with the arrow between them."""
         if name == ARCHIVED:
@@ -104,7 +109,7 @@ class Shower:
         """Return what a change does to each field: before, after, the rule that decided, the loser's value."""
         before, after, rule, lost = (decode(t) for t in (change.before, change.after, change.rule, change.lost))
         found = []
-        for name in sorted({*before, *after}):
+        for name in sorted({*before, *after}, key=self.place):
             gave_up = lost.get(name)
             values = gave_up.values() if isinstance(gave_up, dict) else ()
             found.append(

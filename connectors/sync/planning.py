@@ -16,7 +16,7 @@ from connectors.sync.guards import Guard
 from connectors.sync.mapping import LEFT, OTHER, RIGHT, Pair, Side, references, resolved
 from connectors.sync.plan import Context as PlanContext
 from connectors.sync.plan import Decision, Life, LinkState, Pending, PlannedWrite, SideState, decide
-from connectors.sync.stage import DISCONNECTED, ENDED, HELD, LINKED, NEW
+from connectors.sync.stage import DISCONNECTED, ENDED, HELD, LINKED, NEW, WAITERS
 from connectors.sync.values import CanonicalValues, decode, encode
 
 BLOCK = 1000
@@ -295,9 +295,6 @@ def _link_state(row: store.Row) -> LinkState:
         approved=str(told.get("approved", "")),
         resolution=str(told.get("resolution", "")),
     )
-
-
-WAITERS = store.Prepared(lambda keys: RecordLink.objects.filter(waits_on__in=keys).values_list("id"))
 
 
 def release(ctx: Context, keys: set[str]) -> int:

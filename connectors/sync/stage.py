@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from typing import TypeAlias
 
 from connectors.contract import Gone, Record
 from connectors.models import RecordLink
@@ -41,6 +42,24 @@ class Row:
 ROW_COLUMNS = (
     "id {s}_id {s}_version {s}_life {s}_staged {s}_quirk base state pending reason settings_revision entity_sync key"
 )
+
+Known: TypeAlias = "tuple[int, int, str, int, int, str]"  # id, entity_sync, version, life, settings_revision, reason
+KNOWN_COLUMNS = "{s}_id id entity_sync {s}_version {s}_life settings_revision reason"
+BY_RECORD = store.Prepared(
+    lambda integration, family, entity, ids, *, side, columns: RecordLink.objects.filter(
+        **{"integration": integration, "family": family, f"{side}_entity": entity, f"{side}_id__in": ids, "ended": 0}
+    ).values_list(*columns.format(s=side).split())
+)
+BY_MATCH = store.Prepared(
+    lambda integration, family, hashes, *, side, other: RecordLink.objects.filter(
+        **{
+            "integration": integration, "family": family, f"{other}_match__in": hashes,
+            f"{other}_life__in": [Life.LIVE, Life.ARCHIVED], "state": NEW, "ended": 0,
+        }
+    ).values_list("id", f"{side}_id", f"{other}_match", "entity_sync")
+)  # fmt: skip
+BY_KEY = store.Prepared(lambda keys: RecordLink.objects.filter(key__in=keys).values_list("id"))
+WAITERS = store.Prepared(lambda keys: RecordLink.objects.filter(waits_on__in=keys).values_list("id"))
 
 
 @dataclass
@@ -83,38 +102,40 @@ class Staging:
                 self._gone(entity, family, items)
 
     def _rows(self, entity: str, family: str, ids: Sequence[str]) -> dict[str, Row]:
-        columns = ROW_COLUMNS.format(s=self.side).split()
         found: dict[str, Row] = {}
         for block in store.blocks(ids, LOOK_UP):
-            rows = RecordLink.objects.filter(
-                **{
-                    "integration": self.ctx.integration.pk,
-                    "family": family,
-                    f"{self.side}_entity": entity,
-                    f"{self.side}_id__in": block,
-                    "ended": 0,
-                }
-            ).values_list(*columns)
-            for values in store.read(rows):
+            place = (self.ctx.integration.pk, family, entity, block)
+            for values in BY_RECORD.read(*place, side=self.side, columns=ROW_COLUMNS):
                 row = Row(*values)
                 found[row.record_id] = row
         return found
 
+    def _known(self, entity: str, family: str, ids: Sequence[str]) -> dict[str, Known]:
+        """The little that tells whether a record is as it was: most are, and their texts need not be read."""
+        found: dict[str, Known] = {}
+        for block in store.blocks(ids, LOOK_UP):
+            place = (self.ctx.integration.pk, family, entity, block)
+            for record_id, *rest in BY_RECORD.read(*place, side=self.side, columns=KNOWN_COLUMNS):
+                found[record_id] = tuple(rest)
+        return found
+
     def _family(self, entity: str, family: str, pairs: list[Pair], records: list[Record]) -> None:
-        rows = self._rows(entity, family, [record.id for record in records])
-        changed: list[tuple[Row, Record, Pair]] = []
+        known = self._known(entity, family, [record.id for record in records])
+        differing: list[tuple[Record, Pair]] = []
         new: list[Record] = []
         for record in records:
-            row = rows.get(record.id)
+            row = known.get(record.id)
             if row is None:
                 new.append(record)
                 continue
-            self.seen.append(row.id)
-            pair = self.ctx.by_id.get(row.entity_sync)
+            self.seen.append(row[0])
+            pair = self.ctx.by_id.get(row[1])
             if pair is not None and (entity in self.by_values or not _unchanged(row, record, pair)):
-                changed.append((row, record, pair))
-        if not changed and not new:
+                differing.append((record, pair))
+        if not differing and not new:
             return
+        rows = self._rows(entity, family, [record.id for record, _ in differing])
+        changed = [(rows[record.id], record, pair) for record, pair in differing]
         chosen = [(record, *self._choose(pairs, record)) for record in new]
         for record, _, _ in chosen:
             self.new_keys[entity, record.id] = self.ctx.world.key()
@@ -260,17 +281,8 @@ class Staging:
         found: dict[tuple[int, str], list[tuple[int, str | None]]] = {}
         other = OTHER[self.side]
         for block in store.blocks(sorted(set(hashes)), LOOK_UP):
-            rows = RecordLink.objects.filter(
-                **{
-                    "integration": self.ctx.integration.pk,
-                    "family": family,
-                    f"{other}_match__in": block,
-                    f"{other}_life__in": [Life.LIVE, Life.ARCHIVED],
-                    "state": NEW,
-                    "ended": 0,
-                }
-            ).values_list("id", f"{self.side}_id", f"{other}_match", "entity_sync")
-            for link_id, own_id, match, entity_sync in store.read(rows):
+            rows = BY_MATCH.read(self.ctx.integration.pk, family, block, side=self.side, other=other)
+            for link_id, own_id, match, entity_sync in rows:
                 key = (entity_sync, str(match))
                 found.setdefault(key, []).append((link_id, None if own_id is None else str(own_id)))
         return found
@@ -419,10 +431,11 @@ class Staging:
             return
         # A listing marks them as seen; records that waited for one of them get their turn.
         for block in store.blocks(self._inserted, LOOK_UP):
-            rows = RecordLink.objects.filter(key__in=block).values_list("id")
-            self.seen.extend(row[0] for row in store.read(rows))
+            self.seen.extend(row[0] for row in BY_KEY.read(block))
         names = [f"?{entity}:{record_id}" for entity, record_id in self.new_keys]
         for block in store.blocks(names, LOOK_UP):
+            if not WAITERS.read(block):
+                continue
             RecordLink.objects.filter(waits_on__in=block).update(
                 pending=int(Pending.DIRTY), reason="changed", waits_on=None, touched_run=self.ctx.run.pk
             )
@@ -436,11 +449,12 @@ def told_only(told: CanonicalValues, base: CanonicalValues) -> CanonicalValues:
     return {name: value for name, value in told.items() if name in base}
 
 
-def _unchanged(row: Row, record: Record, pair: Pair) -> bool:
+def _unchanged(row: Known, record: Record, pair: Pair) -> bool:
+    _, _, version, life, settings_revision, reason = row
     return (
         record.version != ""
-        and row.version == record.version
-        and row.life == (Life.ARCHIVED if record.archived else Life.LIVE)
-        and row.settings_revision == pair.revision
-        and not (pair.window is not None and row.reason == "outside")
+        and version == record.version
+        and life == (Life.ARCHIVED if record.archived else Life.LIVE)
+        and settings_revision == pair.revision
+        and not (pair.window is not None and reason == "outside")
     )

@@ -62,8 +62,8 @@ def check_connection(
 ) -> Identity:
     """Ask the system who we are and store the answer; see `connectors.transport.check`."""
     transport = open_transport(connection, now=now, sleep=sleep, checking=True)
-    _refuse_addresses(connection, transport.settings)
     try:
+        _refuse_addresses(connection, transport.settings)
         identity = speak(transport).check()
     except AuthError as error:
         if connection.state != Connection.State.NEEDS_RECONNECT:

@@ -14,7 +14,7 @@ from connectors.memory.store import entity
 from connectors.models import RecordLink
 from tests.sync.worlds import TwoSystems
 
-RECORDS = 1200
+RECORDS = 300
 LINKS, CHANGES = "connectors_recordlink", "connectors_recordchange"
 
 

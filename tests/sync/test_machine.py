@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from tests.sync.machine import SETTINGS, History, play
+from tests.sync.mutants import MUTANTS
 
 STORED_SEEDS = (10, 11, 27, 59, 80, 122, 132, 150, 288, 330, 354)  # failed once: they run first for ever
 
@@ -112,3 +113,27 @@ def test_two_systems_agree_after_any_history() -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip
+
+
+CAUGHT_BY = {
+    "no key to settle by": 17,
+    "no own base": 1,
+    "unconditional writes": 6,
+    "no tombstones": 7,
+    "no base by field": 7,
+    "cursor before its page": 23,
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_taking_a_design_rule_away_is_noticed(mutant: str) -> None:
+    """`python -m tests.sync.long_run --mutant NAME` looks for such a seed among the first thousand."""
+    with MUTANTS[mutant](), pytest.raises(AssertionError):
+        play(CAUGHT_BY[mutant])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("seed", sorted(set(CAUGHT_BY.values())))
+def test_the_seeds_that_notice_are_clean_without_a_mutant(seed: int) -> None:
+    assert play(seed).trace
