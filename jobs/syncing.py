@@ -9,6 +9,7 @@ from django.db import transaction
 
 from connectors.models import Integration, RecordLink, Run, Scope
 from connectors.sync import run as engine
+from connectors.sync.promotions import Requested, promote
 from jobs import clock, dispatch
 from jobs.models import Job
 from jobs.states import Priority
@@ -64,6 +65,23 @@ def request_sync(
             by=by,
             scope=scope,
         )
+
+
+def request_promotion(
+    integration: Integration, entity_sync: str, record_ids: list[str], *, by: Person = None
+) -> tuple[Requested, Job | None]:
+    """Queue records that flow only on request, and ask for a run that writes them.
+
+    Raises NotNow for an unknown entity sync, NotPromotable where nothing needs a request.
+    """
+    sync = integration.entity_syncs.filter(name=entity_sync).first()
+    if sync is None:
+        known = ", ".join(integration.entity_syncs.values_list("name", flat=True))
+        raise NotNow(f"{integration} has no entity sync {entity_sync!r}. It has: {known}.")
+    with transaction.atomic():
+        requested = promote(sync, record_ids, now=clock.now(), by=by if isinstance(by, User) else None)
+        job = request_sync(integration, by=by) if requested.queued else None
+    return requested, job
 
 
 def approve_preview(run: Run, *, by: Person = None) -> tuple[Job, int, int]:

@@ -23,6 +23,7 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection, transaction
 from django.db.models import Q
 
+from connectors.transport import redaction
 from jobs import clock, dispatch, operate, retries, shutdown
 from jobs.context import JobCancelled, JobContext, LeaseLost
 from jobs.handlers import Answer, Finished, HandlerClass, NotApplicable, Sliced, Snoozed, handler_class
@@ -207,7 +208,7 @@ _NO_ERROR: dict[str, Any] = {"error_class": "", "error_code": "", "error_message
 def _settle_error(job: Job, context: JobContext, error: BaseException) -> None:
     kind = retries.classify(error)
     code = str(getattr(error, "code", "") or "") if kind is not ErrorClass.BUG else type(error).__name__
-    message = str(error) or type(error).__name__
+    message = redaction.text(str(error)) or type(error).__name__
     fields: dict[str, Any] = {
         "error_class": kind.value,
         "error_code": code[:100],
@@ -216,7 +217,7 @@ def _settle_error(job: Job, context: JobContext, error: BaseException) -> None:
     }
     if kind is ErrorClass.BUG:
         # Not into the log line: the text may hold values.  The job's page shows it to those who may see the job.
-        fields["results"] = {**job.results, "traceback": traceback.format_exc()[-TRACEBACK_KEPT:]}
+        fields["results"] = {**job.results, "traceback": redaction.text(traceback.format_exc()[-TRACEBACK_KEPT:])}
         logger.error("job %s (%s): unexpected %s", job.pk, job.type, type(error).__name__)
     if kind is ErrorClass.AUTH:
         _settle_auth(job, context, message, fields)

@@ -53,7 +53,9 @@ class ConnectionForm(forms.ModelForm):
 
     def given_settings(self) -> dict[str, str]:
         """Return the settings as entered; keys that the connector does not declare stay as they were."""
-        declared = {k.removeprefix(SETTING): str(v).strip() for k, v in self.cleaned_data.items() if k.startswith(SETTING)}
+        declared = {
+            k.removeprefix(SETTING): str(v).strip() for k, v in self.cleaned_data.items() if k.startswith(SETTING)
+        }
         return {k: v for k, v in {**self.instance.settings, **declared}.items() if v not in ("", None)}
 
     def given_secrets(self) -> dict[str, str]:
@@ -67,7 +69,9 @@ class ConnectionForm(forms.ModelForm):
             return cleaned
         cls = connector_class(self.instance.system)
         before = {s.name: s.default for s in cls.settings} | dict(self.instance.settings)
-        moved = [s.label for s in cls.settings if s.is_url and cleaned.get(SETTING + s.name, "") != before.get(s.name, "")]
+        moved = [
+            s.label for s in cls.settings if s.is_url and cleaned.get(SETTING + s.name, "") != before.get(s.name, "")
+        ]
         missing = [name for name in cls.secrets if not cleaned.get(SECRET + name)]
         if moved and missing:
             raise forms.ValidationError(
@@ -168,7 +172,13 @@ class ConnectionAdmin(Pressable, ModelAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[str | None, dict[str, Any]]]:
         if obj is None:
             return [(None, {"fields": ["system", "name"]})]
-        seen = ["name", ("system_shown", "state_shown"), "why", ("account_shown", "instance_shown"), ("expires", "calls")]
+        seen = [
+            "name",
+            ("system_shown", "state_shown"),
+            "why",
+            ("account_shown", "instance_shown"),
+            ("expires", "calls"),
+        ]
         sets: list[tuple[str | None, dict[str, Any]]] = [(None, {"fields": seen})]
         if self.has_change_permission(request, obj) and obj.system in systems():
             cls = connector_class(obj.system)

@@ -135,7 +135,9 @@ class IntegrationAdmin(Pressable, ModelAdmin):
     @admin.display(description="Left and right")
     def ends(self, integration: Integration) -> SafeString:
         return format_html(
-            '{} <b class="sl-arrow">↔</b> {}', system_title(integration.left.system), system_title(integration.right.system)
+            '{} <b class="sl-arrow">↔</b> {}',
+            system_title(integration.left.system),
+            system_title(integration.right.system),
         )
 
     # Detail
@@ -145,7 +147,9 @@ class IntegrationAdmin(Pressable, ModelAdmin):
         view = self.admin_site.admin_view(self.apply_preset)
         return [path("preset/", view, name="connectors_integration_preset"), *super().get_urls()]
 
-    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
         """Integrations are made from presets."""
         return redirect("admin:connectors_integration_preset")
 
@@ -163,7 +167,10 @@ class IntegrationAdmin(Pressable, ModelAdmin):
             runs = Run.objects.filter(integration=obj).order_by("-id").defer("progress")[:5]
             extra = {
                 "health": overview([obj])[0],
-                "runs": [{"run": r, "phase": phase_badge(r), "summary": summary(r), "started": ago(r.started_at)} for r in runs],
+                "runs": [
+                    {"run": r, "phase": phase_badge(r), "summary": summary(r), "started": ago(r.started_at)}
+                    for r in runs
+                ],
             }
         return super().change_view(request, object_id, form_url, {**extra, **(extra_context or {})})
 
@@ -182,7 +189,9 @@ class IntegrationAdmin(Pressable, ModelAdmin):
         return requested(request_sync(integration, by=request.user), "Sync requested")
 
     def comprehensive(self, request: HttpRequest, integration: Integration) -> SafeString:
-        return requested(request_sync(integration, mode="comprehensive", by=request.user), "Comprehensive sync requested")
+        return requested(
+            request_sync(integration, mode="comprehensive", by=request.user), "Comprehensive sync requested"
+        )
 
     def preview(self, request: HttpRequest, integration: Integration) -> SafeString:
         return requested(request_sync(integration, preview=True, by=request.user), "Preview requested")
@@ -233,4 +242,6 @@ def _number(integration: Integration, count: int, pending: str) -> SafeString:
     if not count:
         return format_html('<span class="sl-quiet">{}</span>', 0)
     url = reverse("admin:connectors_recordlink_changelist")
-    return format_html('<a class="sl-link" href="{}?pending={}&amp;integration={}">{}</a>', url, pending, integration.pk, f"{count:,}")
+    return format_html(
+        '<a class="sl-link" href="{}?pending={}&amp;integration={}">{}</a>', url, pending, integration.pk, f"{count:,}"
+    )

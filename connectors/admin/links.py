@@ -157,9 +157,7 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
     def page(self, request: HttpRequest, obj: RecordLink) -> dict[str, Any]:
         """The explanation as a table."""
         found = explain(obj)
-        changes = list(
-            RecordChange.objects.filter(link=obj).select_related("run", "decided_by").order_by("-id")[:50]
-        )
+        changes = list(RecordChange.objects.filter(link=obj).select_related("run", "decided_by").order_by("-id")[:50])
         values = [{str(f["field"]) + side: f[side] for f in found.fields for side in ("left", "base", "right")}]
         shower = Shower.of([obj.entity_sync_id], [*values, *change_values(changes)])  # type: ignore[list-item]
         lines = [

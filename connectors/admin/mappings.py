@@ -49,7 +49,7 @@ class EntitySyncAdmin(ModelAdmin):
                 "fields": ["prevents", "filters", "window", "match", "push"],
                 "classes": ["collapse"],
                 "description": "Prevents: a list of left.create … right.delete. Filters: a list of side, field, op, value. "
-                "Match: alternatives, each a list of mappings. Push: {\"left\": \"on_request\"}.",
+                'Match: alternatives, each a list of mappings. Push: {"left": "on_request"}.',
             },
         ),
     ]
@@ -61,7 +61,9 @@ class EntitySyncAdmin(ModelAdmin):
     @admin.display(description="Kept in agreement")
     def pair(self, sync: EntitySync) -> SafeString:
         arrow = ARROWS.get(sync.direction, "↔")
-        return format_html('{} <b title="{}">{}</b> {}', sync.left_entity, sync.get_direction_display(), arrow, sync.right_entity)
+        return format_html(
+            '{} <b title="{}">{}</b> {}', sync.left_entity, sync.get_direction_display(), arrow, sync.right_entity
+        )
 
     @admin.display(description="Mappings")
     def mapped(self, sync: EntitySync) -> int:
@@ -115,7 +117,12 @@ class FieldMappingAdmin(ModelAdmin):
 
     @admin.display(description="Fields")
     def shown(self, mapping: FieldMapping) -> SafeString:
-        return format_html("{} <b>{}</b> {}", mapping.left or "constant", ARROWS.get(mapping.direction, "↔"), mapping.right or "constant")
+        return format_html(
+            "{} <b>{}</b> {}",
+            mapping.left or "constant",
+            ARROWS.get(mapping.direction, "↔"),
+            mapping.right or "constant",
+        )
 
     @admin.display(description="Integration")
     def integration(self, mapping: FieldMapping) -> SafeString | str:

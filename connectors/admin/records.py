@@ -63,7 +63,9 @@ class RecordChangeAdmin(ReadOnly, Page, ModelAdmin):
 
     @admin.display(description="Write")
     def what(self, change: RecordChange) -> SafeString:
-        return format_html("{} <span class='sl-quiet'>on the {}</span>", VERBS.get(change.verb, change.verb), change.side)
+        return format_html(
+            "{} <span class='sl-quiet'>on the {}</span>", VERBS.get(change.verb, change.verb), change.side
+        )
 
     @admin.display(description="Fields")
     def fields_shown(self, change: RecordChange) -> SafeString:
@@ -95,7 +97,9 @@ class RecordChangeAdmin(ReadOnly, Page, ModelAdmin):
 def field_names(change: RecordChange) -> set[str]:
     """Return the fields that a change touches, as a person calls them."""
     values = change_values([change])
-    return {name.partition(">")[0].lstrip("@") if name != "~archived" else "inactive" for each in values for name in each}
+    return {
+        name.partition(">")[0].lstrip("@") if name != "~archived" else "inactive" for each in values for name in each
+    }
 
 
 @admin.register(Event)
@@ -169,7 +173,9 @@ class ApiCallAdmin(ReadOnly, ModelAdmin):
     @admin.display(description="Address")
     def path_shown(self, call: ApiCall) -> SafeString:
         return format_html(
-            '<span class="sl-mono sl-cut" title="{}">{}</span>', call.path, call.path[:90] + ("…" if len(call.path) > 90 else "")
+            '<span class="sl-mono sl-cut" title="{}">{}</span>',
+            call.path,
+            call.path[:90] + ("…" if len(call.path) > 90 else ""),
         )
 
     @admin.display(description="Status")

@@ -25,7 +25,13 @@ from jobs.syncing import accept_guard, approve_preview
 
 OUTCOMES = ("agreed", "waiting", "skipped", "conflict", "parked")
 PER_PAGE = 50
-VERBS = {"create": "Create", "update": "Update", "delete": "Delete", "archive": "Make inactive", "restore": "Make active"}
+VERBS = {
+    "create": "Create",
+    "update": "Update",
+    "delete": "Delete",
+    "archive": "Make inactive",
+    "restore": "Make active",
+}
 
 
 def phase_badge(run: Run) -> SafeString:
@@ -49,11 +55,11 @@ def outcome_rows(run: Run) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for name, counts in run.counts.get("entities", {}).items():
         written: dict[str, dict[str, int]] = counts["written"]
-        by_verb = {verb: sum(side.get(verb, 0) for side in written.values()) for verb in ("created", "updated", "deleted")}
+        by_verb = {
+            verb: sum(side.get(verb, 0) for side in written.values()) for verb in ("created", "updated", "deleted")
+        }
         parts = {**by_verb, **{outcome: int(counts.get(outcome, 0)) for outcome in OUTCOMES}}
-        where = " · ".join(
-            f"{sum(verbs.values())} {side}" for side, verbs in written.items() if sum(verbs.values())
-        )
+        where = " · ".join(f"{sum(verbs.values())} {side}" for side, verbs in written.items() if sum(verbs.values()))
         total = sum(parts.values())
         rows.append(
             {"name": name, "touched": counts["touched"], "parts": list(parts.values()), "where": where,
@@ -137,8 +143,11 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
             "shown": shown,
             "changes": [
                 {
-                    "change": c, "fields": shower.differences(c), "verb": VERBS.get(c.verb, c.verb),
-                    "name": name_of(c.link.base, c.after, c.link.left_staged, c.link.right_staged) or f"record {c.link_id}",
+                    "change": c,
+                    "fields": shower.differences(c),
+                    "verb": VERBS.get(c.verb, c.verb),
+                    "name": name_of(c.link.base, c.after, c.link.left_staged, c.link.right_staged)
+                    or f"record {c.link_id}",
                 }
                 for c in changes
             ],
@@ -153,14 +162,14 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
         }
 
     def _tabs(self, request: HttpRequest, run: Run) -> tuple[list[dict[str, object]], str]:
-        counted = dict(
-            RecordChange.objects.filter(run=run).values_list("verb").annotate(total=Count("id")).order_by()
-        )
+        counted = dict(RecordChange.objects.filter(run=run).values_list("verb").annotate(total=Count("id")).order_by())
         asked = request.GET.get("verb", "")
         verb = asked if asked in counted else ""
         tabs = [{"verb": "", "label": "All", "count": sum(counted.values()), "on": not verb}]
         tabs += [
-            {"verb": v, "label": label, "count": counted[v], "on": v == verb} for v, label in VERBS.items() if v in counted
+            {"verb": v, "label": label, "count": counted[v], "on": v == verb}
+            for v, label in VERBS.items()
+            if v in counted
         ]
         return tabs, verb
 

@@ -44,7 +44,9 @@ class Shower:
         syncs = list(set(syncs))
         keys = {key for each in values for value in each.values() for key in _keys(value)}
         names: dict[str, tuple[int, str]] = {}
-        rows = RecordLink.objects.filter(key__in=sorted(keys)[:500]).only("id", "key", "base", "left_staged", "right_staged")
+        rows = RecordLink.objects.filter(key__in=sorted(keys)[:500]).only(
+            "id", "key", "base", "left_staged", "right_staged"
+        )
         for link in rows:
             names[link.key] = (link.pk, name_of(link.base, link.left_staged, link.right_staged) or f"record {link.pk}")
         labels: dict[tuple[str, str], str] = {}
@@ -67,7 +69,10 @@ class Shower:
         if not found:
             return format_html("<b>{}</b>", name)
         return format_html(
-            '<b>{}</b> <span class="sl-quiet">{} {}</span>', left.lstrip("@"), self.arrows.get(name, "↔"), right.lstrip("@")
+            '<b>{}</b> <span class="sl-quiet">{} {}</span>',
+            left.lstrip("@"),
+            self.arrows.get(name, "↔"),
+            right.lstrip("@"),
         )
 
     def value(self, name: str, value: object) -> SafeString:

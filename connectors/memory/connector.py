@@ -76,7 +76,10 @@ class Memory:
             yield from self._listing(feed, wanted, place)
 
     def _newest(self) -> int:
-        return self.store.log[-1][0] if self.store.log else 0
+        return max([item[0] for log in (self.store.log, self.store.touched) for item in log[-1:]], default=0)
+
+    def _away(self, entity: str, record_id: str) -> bool:
+        return (entity, record_id) in self.store.hidden or (entity, record_id) in self.store.elsewhere
 
     def _listing(self, feed: str, wanted: Mapping[str, frozenset[str]], place: dict[str, Any]) -> Iterator[Page]:
         entities = [e for e in self.store.entities.values() if e.feed == feed and e.name in wanted]
@@ -88,7 +91,7 @@ class Memory:
                 (e.name, kept)
                 for e in entities
                 for kept in list(self.store.tables[e.name].values())
-                if not self.store.empty
+                if not self.store.empty and not self._away(e.name, kept.id)
             ]
             order = {e.name: number for number, e in enumerate(entities)}
             start: tuple[int, int] = (-1, 0)
@@ -113,17 +116,21 @@ class Memory:
             self.store.requests.append(f"delta {feed}")
             changed = [item for item in self.store.log if item[0] > since and item[1] in entities]
             block, last = changed[:size], len(changed) <= size
-            since = block[-1][0] if block else since
+            touched = [item for item in self.store.touched if item[0] > since and item[1] in entities] if last else []
+            since = max([since, *(item[0] for item in [*block, *touched])])
             if self.store.empty:
                 block = []
+            block = [item for item in block if not self._away(item[1], item[2])]
             records, gone = [], []
             for _, name, record_id in dict.fromkeys(block):
                 kept = self.store.tables[name].get(record_id)
                 if kept is not None:
                     records.append(self._record(name, kept, wanted[name]))
                 elif entities[name].tells_deletes:
-                    gone.append(Gone(name, record_id))
-            yield Page(json.dumps({"delta": since}), records, gone, last=last)
+                    gone.append(self._grave(name, record_id))
+            gap, self.store.gap = self.store.gap, ""
+            names = [(name, record_id) for _, name, record_id in touched]
+            yield Page(json.dumps({"delta": since}), records, gone, touched=names, last=last, gap=gap)
             if last:
                 return
 
@@ -137,10 +144,15 @@ class Memory:
         """Present state of these records."""
         self.store.requests.append(f"fetch {entity}")
         table = self.store.tables[entity]
+        hidden = [i for i in ids if (entity, i) in self.store.hidden]
         return Fetched(
-            [self._record(entity, table[i], fields) for i in ids if i in table],
-            [Gone(entity, i) for i in ids if i not in table],
+            [self._record(entity, table[i], fields) for i in ids if i in table and i not in hidden],
+            [self._grave(entity, i) for i in ids if i not in table and i not in hidden],
+            hidden,
         )
+
+    def _grave(self, entity: str, record_id: str) -> Gone:
+        return Gone(entity, record_id, into=self.store.merged.get((entity, record_id), ""))
 
     def find(self, entity: str, field: str, values: Sequence[str]) -> Iterator[Record]:
         """Records whose field has one of the values."""
@@ -170,7 +182,7 @@ class Memory:
             return Outcome(operation.key, Result.GONE, operation.id, message="there is no such record")
         if operation.expect and operation.expect != str(kept.version):
             return Outcome(operation.key, Result.CONFLICT, operation.id, code="stale", message="it has changed")
-        refusal = _refusal(entity, operation)
+        refusal = _refusal(entity, operation) or self._in_the_way(operation)
         if refusal is not None:
             return refusal
         self._note(operation, operation.id, kept.version, batch_key)
@@ -186,7 +198,7 @@ class Memory:
     def _create(self, entity: Entity, operation: Operation, batch_key: str) -> Outcome:
         if entity.safe is Safe.CLIENT_ID and operation.id in self.store.tables[entity.name]:
             return Outcome(operation.key, Result.EXISTS, operation.id, code="duplicate", message="this id is taken")
-        refusal = _refusal(entity, operation)
+        refusal = _refusal(entity, operation) or self._in_the_way(operation)
         if refusal is not None:
             return refusal
         record_id = operation.id if entity.safe is Safe.CLIENT_ID else ""
@@ -195,6 +207,14 @@ class Memory:
         )
         self._note(operation, record_id, 0, batch_key)
         return self._written(entity, operation, self.store.tables[entity.name][record_id])
+
+    def _in_the_way(self, operation: Operation) -> Outcome | None:
+        name, other = self.store.taken(operation.entity, operation.id, operation.values)
+        if not other:
+            return None
+        return Outcome(
+            operation.key, Result.EXISTS, other, field=name, code="duplicate", message=f"another record has this {name}"
+        )
 
     def _note(self, operation: Operation, record_id: str, replaced: int, batch_key: str) -> None:
         self.store.journal.append(

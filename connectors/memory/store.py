@@ -9,6 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 from connectors.contract import Entity, Field, Kind, Lock, Option, Removal, Returns, Safe, Value, Verb
 
+
+def _as_it_is(value: Value) -> Value:
+    return value
+
+
 ALL_VERBS = frozenset({Verb.CREATE, Verb.UPDATE, Verb.ARCHIVE, Verb.RESTORE, Verb.DELETE})
 
 
@@ -70,12 +75,19 @@ class MemoryStore:
         self.options = dict(options or {})
         self.tables: dict[str, dict[str, Kept]] = {name: {} for name in self.entities}
         self.log: list[tuple[int, str, str]] = []  # (sequence, entity, id), newest last
+        self.touched: list[tuple[int, str, str]] = []  # (sequence, entity, id) whose child has changed
         self.graves: dict[tuple[str, str], int] = {}
         self.answers: dict[str, list[object]] = {}  # request key -> what the first try answered
         self.journal: list[Written] = []
         self.requests: list[str] = []
         self.empty = False  # a listing shows nothing, as if rights were lost
         self.expire_cursors = False
+        self.stores_as: dict[tuple[str, str], Callable[[Value], Value]] = {}  # (entity, field) -> how a value is kept
+        self.unique: set[tuple[str, str]] = set()  # (entity, field) that no two records may share
+        self.merged: dict[tuple[str, str], str] = {}  # a record that is no more -> the one that it was merged into
+        self.hidden: set[tuple[str, str]] = set()  # there, but the user may not see it
+        self.elsewhere: set[tuple[str, str]] = set()  # left the scope: a listing lacks it, a look at its id finds it
+        self.gap = ""  # why the next answer of a delta may lack something
         self._sequence = itertools.count(1)
         self._ids = itertools.count(first_id)
         MemoryStore.stores[name] = self
@@ -93,7 +105,8 @@ class MemoryStore:
         table = self.tables[entity_name]
         old = table.get(record_id)
         version = next(self._sequence)
-        merged = {**(old.values if old else {}), **values}
+        kept_values = {n: self.stores_as.get((entity_name, n), _as_it_is)(v) for n, v in values.items()}
+        merged = {**(old.values if old else {}), **kept_values}
         kept = Kept(record_id, merged, version, self.now(), old.archived if old else False, old.origin if old else by)
         kept.history = [*(old.history if old else []), (version, dict(merged), by)]
         table[record_id] = kept
@@ -113,6 +126,28 @@ class MemoryStore:
         kept = self.put(entity_name, record_id, {}, by=by)
         kept.archived = archived
         return kept
+
+    def compute(self, entity_name: str, record_id: str, values: Mapping[str, Value]) -> None:
+        """Change values without a new version and without a word in the feed, as balances do."""
+        self.tables[entity_name][record_id].values.update(values)
+
+    def touch_child(self, entity_name: str, record_id: str) -> None:
+        """Say in the feed that a child of this record has changed; the record's own version stays."""
+        self.touched.append((next(self._sequence), entity_name, record_id))
+
+    def merge(self, entity_name: str, record_id: str, into: str) -> None:
+        """Merge a record into another: the first is no more, and the feed says which one goes on."""
+        self.merged[entity_name, record_id] = into
+        self.delete(entity_name, record_id)
+
+    def taken(self, entity_name: str, record_id: str, values: Mapping[str, Value]) -> tuple[str, str]:
+        """Return (field, id of the record in the way) where a unique value is given twice, else ('', '')."""
+        for name, value in values.items():
+            if (entity_name, name) in self.unique and value is not None:
+                for other in self.tables[entity_name].values():
+                    if other.id != record_id and other.values.get(name) == value:
+                        return name, other.id
+        return "", ""
 
     def delete(self, entity_name: str, record_id: str) -> bool:
         """Delete a record; its grave stays in the feed."""

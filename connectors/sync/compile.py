@@ -250,6 +250,7 @@ def _row_rules(
                 args=line.get("args", {}),
                 constant=line.get("constant"),
                 required=bool(line.get("required", False)),
+                default=str(line.get("default", "")),
             )
         )
     return tuple(rules)

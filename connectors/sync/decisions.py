@@ -64,7 +64,9 @@ def approve(link: RecordLink, *, now: datetime, by: str = "") -> Side:
             link, now, by, "approved", f"Approved the delete on the {side}.", pending=int(Pending.DIRTY),
             reason="changed", args=encode({"approved": side}),
         )  # fmt: skip
-        RecordChange.objects.filter(link=link, status=RecordChange.Status.PROPOSED, verb__in=["delete", "archive"]).update(
+        RecordChange.objects.filter(
+            link=link, status=RecordChange.Status.PROPOSED, verb__in=["delete", "archive"]
+        ).update(
             status=RecordChange.Status.SUPERSEDED, message=f"Approved by {by or 'a person'}; the next run writes it."
         )
     return side

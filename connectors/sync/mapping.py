@@ -124,6 +124,7 @@ CONDITIONS: dict[str, Callable[[object, object], bool]] = {
     "empty": lambda value, _: value in (None, "", False),
     "eq": lambda value, wanted: str(_plain(value)) == str(wanted),
     "ne": lambda value, wanted: str(_plain(value)) != str(wanted),
+    "zero": lambda value, _: not value,
     "in": lambda value, wanted: isinstance(wanted, list) and str(_plain(value)) in {str(w) for w in wanted},
     "not_in": lambda value, wanted: isinstance(wanted, list) and str(_plain(value)) not in {str(w) for w in wanted},
     "since": lambda value, wanted: value is not None and str(value)[:10] >= str(wanted)[:10],
@@ -295,11 +296,22 @@ def _divide(value: Value, record: Record, rule: FieldRule) -> Value:
     return value / Decimal(str(rule.args.get("by", 1))) if isinstance(value, Decimal) else value
 
 
+def _product(value: Value, record: Record, rule: FieldRule) -> Value:
+    total = Decimal(1)
+    for name in _fields_arg(rule):
+        factor = record.values.get(name)
+        if not isinstance(factor, Decimal | int):
+            return None
+        total *= factor
+    return total
+
+
 Transform = Callable[[Value, Record, FieldRule], Value]
 TRANSFORMS: dict[str, tuple[Transform, Transform | None]] = {
     "first_of": (_first_of, lambda value, record, rule: value),
     "template": (_template, None),
     "invert": (_invert, _invert),
+    "product": (_product, None),
     "lower": (_lower, lambda value, record, rule: value),
     "multiply": (_multiply, _divide),
     "truncate": (lambda value, record, rule: value, lambda value, record, rule: value),
@@ -546,13 +558,26 @@ def _written_rows(rule: FieldRule, target: Field, side: Side, value: Canonical, 
             child = by_name.get(name)
             own = child.of(side) if child else None
             if child is not None and own is not None and own.write is not Write.NEVER:
-                values[own.name] = _written(child, own, side, item, id_of)
+                values[own.name] = _row_value(child, own, side, item, id_of)
         for child in rule.rows:
             own = child.of(side)
             if child.constant is not None and own is not None:
                 values[own.name] = _typed(own, child.constant)
         out.append(Row(values))
     return tuple(out)
+
+
+def _row_value(child: FieldRule, own: Field, side: Side, item: Canonical, id_of: IdOf) -> Value:
+    """Return one value of a line; an empty reference may have a stand-in (the item for write-in lines)."""
+    if item is None and own.kind is Kind.REF:
+        if not child.default:
+            raise Unfit(
+                "no stand-in",
+                own.name,
+                f"A line has no {own.label or own.name}, and none stands for such lines. Choose one in the preset's options.",
+            )
+        return Ref(own.refers_to[0], child.default)
+    return _written(child, own, side, item, id_of)
 
 
 _TYPES: dict[Kind, Callable[[object], Value]] = {

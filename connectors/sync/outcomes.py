@@ -179,7 +179,9 @@ def _store_written(ctx: Context, pair: Pair, side: Side, written: Sequence[tuple
     store.update_many(RecordLink, columns, ("id",), rows, bump="revision")
     if others:
         # The plan for the other side was made on the same facts: it stays good.
-        RecordChange.objects.filter(link__in=others, side=OTHER[side], open=1).update(link_revision=F("link_revision") + 1)
+        RecordChange.objects.filter(link__in=others, side=OTHER[side], open=1).update(
+            link_revision=F("link_revision") + 1
+        )
     store.update_many(RecordChange, ("status", "open", "record_id", "sent", "version", "message"), ("id",), changes)
     if released:
         release(ctx, released)
@@ -297,11 +299,6 @@ def _store_refused(ctx: Context, pair: Pair, side: Side, item: Item, outcome: Ou
         fingerprint=print_, batch_key="", record_id=item.operation.id if item.operation.verb is not Verb.CREATE else "",
     )  # fmt: skip
     park(ctx, item.link_id, code, outcome.field, message, side, print_)
-    if side in pair.on_request:
-        link = RecordLink.objects.get(pk=item.link_id)
-        Promotion.objects.filter(
-            entity_sync=pair.id, side=OTHER[side], status="queued", external_id=getattr(link, f"{OTHER[side]}_id") or ""
-        ).update(status="error", reason=message[:500], link=link)
 
 
 def park(ctx: Context, link_id: int, code: str, field_name: str, message: str, side: Side, print_: str) -> None:
@@ -314,6 +311,16 @@ def park(ctx: Context, link_id: int, code: str, field_name: str, message: str, s
         ),
         touched_run=ctx.run.pk,
     )
+    _promotion_failed(ctx, link_id, OTHER[side], message)
+
+
+def _promotion_failed(ctx: Context, link_id: int, source: Side, message: str) -> None:
+    if not any(OTHER[source] in pair.on_request for pair in ctx.pairs):
+        return
+    for entity_sync, record_id in RecordLink.objects.filter(pk=link_id).values_list("entity_sync", f"{source}_id"):
+        Promotion.objects.filter(
+            entity_sync=entity_sync, side=source, status="queued", external_id=record_id or ""
+        ).update(status="error", reason=message[:500], link=link_id)
 
 
 def fingerprint(pair: Pair, side: Side, code: str, field_name: str) -> str:

@@ -86,7 +86,8 @@ class Hub:
     def create_accounts(self, count):
         return [
             self.right.user_creates(
-                "account", {"name": f"Newly Won {n:03d}", "emailaddress1": f"won{n}@newly.example", "address1_city": "Oslo"}
+                "account",
+                {"name": f"Newly Won {n:03d}", "emailaddress1": f"won{n}@newly.example", "address1_city": "Oslo"},
             )
             for n in range(count)
         ]
@@ -104,7 +105,9 @@ class Hub:
 
     def creates(self, side, entity):
         """Every create over HTTP, by the name of what was made."""
-        return [c for c in self.simulator(side).store.log if c.verb == "create" and c.by == "api" and c.entity == entity]
+        return [
+            c for c in self.simulator(side).store.log if c.verb == "create" and c.by == "api" and c.entity == entity
+        ]
 
     def writes(self, side):
         return sum(c.by == "api" for c in self.simulator(side).store.log)
@@ -136,7 +139,9 @@ class Hub:
         assert len(names) == len(set(names)), sorted(n for n in names if names.count(n) > 1)
         # One record has one partner in all of the hub.
         for side in ("left", "right"):
-            ids = list(self.links().exclude(**{f"{side}_id": None}).values_list("family", f"{side}_entity", f"{side}_id"))
+            ids = list(
+                self.links().exclude(**{f"{side}_id": None}).values_list("family", f"{side}_entity", f"{side}_id")
+            )
             assert len(ids) == len(set(ids))
 
 

@@ -192,7 +192,9 @@ def test_a_picklist_label_without_partner_parks_the_record_and_names_it(hub):
     assert "When the Moon is Full" in said or term in said
     # A person gives it a partner: the record flows.
     mapping = sync.mappings.get(left="SalesTermRef")
-    mapping.options.create(left_key=term, left_label="When the Moon is Full", right_key="2", token="moon", writes_left=False)
+    mapping.options.create(
+        left_key=term, left_label="When the Moon is Full", right_key="2", token="moon", writes_left=False
+    )
     mark_settings_changed(hub.integration)
     hub.settle()
     link.refresh_from_db()
@@ -225,7 +227,11 @@ def told(link):
 
 
 def fresh_connection(system="dynamics365", secret=None, **settings):
-    given = {"org_url": "https://example.crm.dynamics.com", "token_url": "https://login.microsoftonline.com/x/oauth2/v2.0/token", **settings}
+    given = {
+        "org_url": "https://example.crm.dynamics.com",
+        "token_url": "https://login.microsoftonline.com/x/oauth2/v2.0/token",
+        **settings,
+    }
     connection = Connection.objects.create(system=system, name="Bad one", settings=given)
     connection.set_secret(secret or {"client_id": "a", "client_secret": "b"})
     return connection
@@ -315,7 +321,9 @@ def test_http_to_a_public_host_is_refused(transactional_db, systems):
 
 
 def test_the_run_of_an_integration_whose_host_is_refused_fails_with_the_sentence(hub):
-    Connection.objects.filter(name="Sales").update(settings={**hub.connection("right").settings, "org_url": "https://169.254.169.254"})
+    Connection.objects.filter(name="Sales").update(
+        settings={**hub.connection("right").settings, "org_url": "https://169.254.169.254"}
+    )
     job = hub.sync()
     assert job.status is StatusReason.FAILED, job.error_message
     assert "169.254.169.254" in job.error_message

@@ -172,7 +172,11 @@ def change_of(hub, key):
 
 
 def account_of(hub, key):
-    found = [r.body for r in hub.right.store.table("account").values() if str(r.body.get("syn_externalid")).endswith(f":Customer:{key}")]
+    found = [
+        r.body
+        for r in hub.right.store.table("account").values()
+        if str(r.body.get("syn_externalid")).endswith(f":Customer:{key}")
+    ]
     return found[0] if found else None
 
 
@@ -207,10 +211,14 @@ def test_a_record_that_changed_after_the_preview_is_left_out_and_that_is_said(pr
     changed, *others = preview.companies_edited
     city = what == "the same field"
     if side == "left":
-        preview.left.user_edits("Customer", changed, {"BillAddr.City" if city else "WebAddr.URI": "https://later.example"})
+        preview.left.user_edits(
+            "Customer", changed, {"BillAddr.City" if city else "WebAddr.URI": "https://later.example"}
+        )
     else:
         account = account_of(preview, changed)["accountid"]
-        preview.right.user_edits("account", account, {"address1_city" if city else "websiteurl": "https://later.example"})
+        preview.right.user_edits(
+            "account", account, {"address1_city" if city else "websiteurl": "https://later.example"}
+        )
     job, approved, _ = approve_preview(preview.run)
     assert approved == 5
     job = preview.settle(run_in_process(job))
@@ -238,7 +246,9 @@ def test_a_row_that_a_person_unticks_is_not_written(preview):
     preview.settle(run_in_process(job))
     row.refresh_from_db()
     assert row.status == "dropped"
-    assert account_of(preview, preview.companies_edited[0])["address1_city"] != f"Previewed {preview.companies_edited[0]}"
+    assert (
+        account_of(preview, preview.companies_edited[0])["address1_city"] != f"Previewed {preview.companies_edited[0]}"
+    )
     assert account_of(preview, preview.fresh[0]) is None
     assert account_of(preview, preview.fresh[1]) is not None
 

@@ -131,7 +131,9 @@ class Site:
                 return found
             time.sleep(0.05)
         self.output.seek(0)
-        moves = self.rows(f"select to_status, reason from jobs_jobtransition where job_id = {self.job} order by id desc limit 12")
+        moves = self.rows(
+            f"select to_status, reason from jobs_jobtransition where job_id = {self.job} order by id desc limit 12"
+        )
         return pytest.fail(f"{what}: job is {self.status()}\n{moves}\n{self.output.read()[-3000:]}")
 
     def pids(self):
@@ -171,7 +173,9 @@ class Site:
         held = {e: len(self.right.store.table(e)) for e in ("account", "contact", "product")}
         assert {e: sum(c.entity == e for c in made) for e in held} == held
         assert not any(c.by == "api" for c in self.left.store.log)
-        external = [r.body["syn_externalid"] for e in ("account", "contact") for r in self.right.store.table(e).values()]
+        external = [
+            r.body["syn_externalid"] for e in ("account", "contact") for r in self.right.store.table(e).values()
+        ]
         assert len(external) == len(set(external))
         wanted = sum(bool(r.body["Active"]) for r in self.left.store.table("Customer").values())
         assert wanted <= len(external) <= len(self.left.store.table("Customer"))
@@ -223,7 +227,9 @@ def test_a_first_sync_whose_worker_is_killed_ten_times_ends_in_agreement_without
             # Nothing is gained by killing a job again that has not begun again.
             site.until(lambda dead=pid: site.busy() not in (dead, None) or site.over(), "nobody took over", 60)
         site.finish()
-        lost = site.rows(f"select count(*) from jobs_jobtransition where job_id = {site.job} and reason like 'worker lost%'")
+        lost = site.rows(
+            f"select count(*) from jobs_jobtransition where job_id = {site.job} and reason like 'worker lost%'"
+        )
         assert lost[0][0] >= KILLS // 2
         site.ask("delta")
         before = site.written()

@@ -32,7 +32,9 @@ def main() -> int:
         database = running.enter_context(_database(asked.database))
         urls = [running.enter_context(_server(side)) for side in ("left", "right")]
         if asked.profile:
-            _profile(asked.profile, database, *urls, str(asked.singles if asked.profile == "singles" else asked.records))
+            _profile(
+                asked.profile, database, *urls, str(asked.singles if asked.profile == "singles" else asked.records)
+            )
             return 0
         for number in range(asked.pairs):
             _say(f"pair {number + 1} of {asked.pairs} ...")
@@ -168,7 +170,17 @@ def _child(module: str, database: _Database, *arguments: str) -> dict[str, objec
 
 def _profile(part: str, database: _Database, *arguments: str) -> None:
     database.fresh()
-    command = [sys.executable, "-m", "cProfile", "-s", os.environ.get("PROFILE_SORT", "tottime"), "-m", "tests.bench.product", part, *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "cProfile",
+        "-s",
+        os.environ.get("PROFILE_SORT", "tottime"),
+        "-m",
+        "tests.bench.product",
+        part,
+        *arguments,
+    ]
     told = subprocess.run(command, env=database.environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     print("\n".join(told.stdout.splitlines()[: int(os.environ.get("PROFILE_LINES", "70"))]))
 

@@ -80,7 +80,9 @@ class Plain:
             reply = self.http.request("GET", f"{self.url}/feed?after={place}&limit={PAGE}")
             answer = cast("Body", reply.json())
             place = str(answer["next"])
-            yield Page(place, [self._record(body) for body in cast("list[Body]", answer["records"])], last=bool(answer["last"]))
+            yield Page(
+                place, [self._record(body) for body in cast("list[Body]", answer["records"])], last=bool(answer["last"])
+            )
             if answer["last"]:
                 return
 
@@ -108,7 +110,12 @@ class Plain:
             record = self._record(cast("Body", answer["record"]))
             outcomes.append(
                 Outcome(
-                    str(answer["key"]), Result.WRITTEN, record.id, record.version, record.values, modified=record.modified
+                    str(answer["key"]),
+                    Result.WRITTEN,
+                    record.id,
+                    record.version,
+                    record.values,
+                    modified=record.modified,
                 )
             )
         return outcomes

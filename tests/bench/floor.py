@@ -68,7 +68,9 @@ class Floor:
     def post(self, side: str, operations: Sequence[Body]) -> list[Body]:
         """Send one request of writes."""
         content = json.dumps(operations, separators=(",", ":")).encode()
-        reply = self.session.post(f"{self.urls[side]}/write", data=content, headers={"Content-Type": "application/json"})
+        reply = self.session.post(
+            f"{self.urls[side]}/write", data=content, headers={"Content-Type": "application/json"}
+        )
         answers: list[Body] = json.loads(reply.content)
         return answers
 
@@ -97,7 +99,9 @@ class Floor:
 
     def compare(self) -> None:
         """Read both sides and compare them with what is remembered; nothing has changed."""
-        remembered = {row[0]: row for row in FloorLink.objects.values_list("left_id", "right_id", "base", "left_version")}
+        remembered = {
+            row[0]: row for row in FloorLink.objects.values_list("left_id", "right_id", "base", "left_version")
+        }
         rights: dict[object, Body] = {}
         for records in self.pages("right"):
             for record in records:
@@ -138,8 +142,14 @@ class Floor:
             assert isinstance(right, dict)
             links.append(
                 FloorLink(
-                    sync=1, left_id=left["id"], right_id=right["id"], match=left["name"], base=text,
-                    left_version=left["version"], right_version=right["version"], left_modified=left["modified"],
+                    sync=1,
+                    left_id=left["id"],
+                    right_id=right["id"],
+                    match=left["name"],
+                    base=text,
+                    left_version=left["version"],
+                    right_version=right["version"],
+                    left_modified=left["modified"],
                     right_modified=right["modified"],
                 )  # fmt: skip
             )

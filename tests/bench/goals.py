@@ -85,12 +85,16 @@ def judge(measured: Measured) -> list[Result]:
     plain("G5", "requests over pages + 1.05 x changes + 4", "", 0, "batches", _requests_over)
     results.append(_between(measured, "G6", "peak memory", "peak", 1.3))
     above = "above Django's own start"
-    plain("G6", f"peak memory {above}", "MiB", 100, "pairing", lambda t: _f(t["peak"]) - _f(t["start"]), _peaks(measured))
+    plain(
+        "G6", f"peak memory {above}", "MiB", 100, "pairing", lambda t: _f(t["peak"]) - _f(t["start"]), _peaks(measured)
+    )
     return results
 
 
 def _requests_over(told: Told) -> float:
-    return max(0.0, _f(told["changed_single_requests"]) - _f(told["changed_single_pages"]) - 1.05 * _f(told["changes"]) - 4)
+    return max(
+        0.0, _f(told["changed_single_requests"]) - _f(told["changed_single_pages"]) - 1.05 * _f(told["changes"]) - 4
+    )
 
 
 def _between(measured: Measured, goal: str, what: str, name: str, limit: float) -> Result:
@@ -113,5 +117,7 @@ def table(results: Sequence[Result]) -> str:
     lines = ["| goal | what | limit | median (range) | | |", "|---|---|---|---|---|---|"]
     for r in results:
         figures = f"{r.middle:.2f} ({min(r.values):.2f}-{max(r.values):.2f}) {r.unit}".rstrip()
-        lines.append(f"| {r.goal} | {r.what} | {r.limit:g} | {figures} | {'**missed**' if r.missed else 'met'} | {r.note} |")
+        lines.append(
+            f"| {r.goal} | {r.what} | {r.limit:g} | {figures} | {'**missed**' if r.missed else 'met'} | {r.note} |"
+        )
     return "\n".join(lines)

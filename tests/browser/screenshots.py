@@ -67,7 +67,7 @@ def main() -> None:
             "changes": "/admin/connectors/recordchange/",
             "jobs": "/admin/jobs/job/",
         }
-        with _server(environment) as address, sync_playwright() as play:
+        with _worker(environment), _server(environment) as address, sync_playwright() as play:
             browser = play.chromium.launch(executable_path=chromium, args=ARGUMENTS)
             password = environment["PICTURES_PASSWORD"]
             PICTURES.mkdir(parents=True, exist_ok=True)
@@ -115,6 +115,19 @@ def _manage(environment: dict[str, str], *arguments: str) -> str:
         [sys.executable, "manage.py", *arguments], cwd=ROOT, env=env, check=True, capture_output=True, text=True
     )
     return done.stdout
+
+
+@contextmanager
+def _worker(environment: dict[str, str]) -> Iterator[None]:
+    """The overview says so when no worker lives: let one live."""
+    env = {**environment, "DATABASE_URL": environment["DEMO_DATABASE_URL"]}
+    process = subprocess.Popen([sys.executable, "manage.py", "worker", "--workers", "1"], cwd=ROOT, env=env)
+    try:
+        time.sleep(4)
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
 
 
 @contextmanager

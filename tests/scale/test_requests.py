@@ -49,7 +49,9 @@ class Sync:
         self.sent.clear()
         for simulator in (self.left, self.right):
             simulator.journal.clear()
-        scope = Scope.objects.select_related("integration__left", "integration__right").get(integration=self.integration)
+        scope = Scope.objects.select_related("integration__left", "integration__right").get(
+            integration=self.integration
+        )
         log = ApiLog()
         with ExitStack() as opened:
 
@@ -87,7 +89,10 @@ class Sync:
 
 @pytest.fixture
 def sync() -> Iterator[Sync]:
-    with QuickBooksSimulator(records=CUSTOMERS, seed=7, limits=False) as left, DynamicsSimulator(seed=7, limits=False) as right:
+    with (
+        QuickBooksSimulator(records=CUSTOMERS, seed=7, limits=False) as left,
+        DynamicsSimulator(seed=7, limits=False) as right,
+    ):
         ends = {"left": _connection(left), "right": _connection(right)}
         with connected(ends["left"]) as one, connected(ends["right"]) as other:
             connectors = {"left": one, "right": other}

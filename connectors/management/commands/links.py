@@ -1,0 +1,103 @@
+"""Which records are not in agreement, and what is decided about them?  `manage.py links list|retry|resolve|approve|hold|release`"""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Callable
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from connectors.management.commands._common import integration_named
+from connectors.models import RecordLink
+from connectors.sync import decisions
+from connectors.sync.explain import REASONS
+from jobs import clock
+
+MOST = 1000  # lines of one list
+
+
+class Command(BaseCommand):
+    help = "List the records that are not in agreement, and decide about them."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True)
+        listing = actions.add_parser("list", help="show what is not in agreement, and why")
+        listing.add_argument("--reason", choices=sorted(REASONS)[1:])
+        listing.add_argument("--entity", help="name of an entity sync")
+        listing.add_argument("--integration", help="name or number")
+        listing.add_argument("--json", action="store_true")
+        for name, told in (
+            ("retry", "plan parked records again"),
+            ("resolve", "settle conflicts"),
+            ("approve", "allow deletes that wait"),
+            ("promote", "let records flow that flow only on request"),
+            ("hold", "leave records alone"),
+            ("release", "end a hold"),
+        ):
+            command = actions.add_parser(name, help=told)
+            command.add_argument("links", nargs="+", metavar="LINK", help="number or key of a link, as `list` shows it")
+            if name == "resolve":
+                command.add_argument("--winner", choices=["left", "right"], required=True)
+            if name == "hold":
+                command.add_argument("--why", default="")
+
+    def handle(self, *args: object, **options: Any) -> None:
+        if options["action"] == "list":
+            self._list(options)
+            return
+        decided, refused = decisions.many(_named(options["links"]), _decision(options))
+        self.stdout.write(f"{len(decided)} done. The next sync carries it out.")
+        if refused:
+            raise CommandError("\n".join(refused))
+
+    def _list(self, options: dict[str, Any]) -> None:
+        rows = RecordLink.objects.filter(pending__isnull=False).select_related("entity_sync", "integration")
+        if options["integration"]:
+            rows = rows.filter(integration=integration_named(options["integration"]))
+        if options["entity"]:
+            rows = rows.filter(entity_sync__name=options["entity"])
+        if options["reason"]:
+            rows = rows.filter(reason=options["reason"])
+        found = list(rows.order_by("id")[:MOST])
+        if options["json"]:
+            self.stdout.write(json.dumps([_as_dict(link) for link in found]))
+            return
+        for link in found:
+            self.stdout.write(
+                f"{link.pk}  {link.entity_sync.name}  {link.left_id or '-'} = {link.right_id or '-'}  {link.reason}: "
+                f"{REASONS.get(link.reason, '')}"
+            )
+        self.stdout.write(f"{len(found)} records." if len(found) < MOST else f"The first {MOST}.")
+
+
+def _as_dict(link: RecordLink) -> dict[str, object]:
+    return {
+        "id": link.pk, "key": link.key, "integration": link.integration.name, "entity_sync": link.entity_sync.name,
+        "left_id": link.left_id, "right_id": link.right_id, "pending": link.get_pending_display(), "reason": link.reason,
+    }  # fmt: skip
+
+
+def _named(names: list[str]) -> list[RecordLink]:
+    found: list[RecordLink] = []
+    for name in names:
+        wanted = {"pk": int(name)} if name.isdigit() else {"key": name}
+        link = RecordLink.objects.select_related("entity_sync").filter(**wanted).first()
+        if link is None:
+            raise CommandError(f"There is no link {name}. `links list` shows those that are not in agreement.")
+        found.append(link)
+    return found
+
+
+def _decision(options: dict[str, Any]) -> Callable[[RecordLink], object]:
+    how: dict[str, Any] = {"now": clock.now(), "by": "manage.py links"}
+    name = options["action"]
+    if name == "resolve":
+        return lambda link: decisions.resolve(link, options["winner"], **how)
+    if name == "hold":
+        return lambda link: decisions.hold(link, why=options["why"], **how)
+    plain: dict[str, Callable[..., object]] = {
+        "retry": decisions.retry, "approve": decisions.approve, "promote": decisions.promote, "release": decisions.release,
+    }  # fmt: skip
+    return lambda link: plain[name](link, **how)
