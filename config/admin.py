@@ -41,7 +41,9 @@ def _overview(request: HttpRequest) -> dict[str, Any]:
     runs: list[dict[str, object]] = []
     if request.user.has_perm("connectors.view_run"):
         newest = Run.objects.select_related("integration").defer("progress").order_by("-id")[:8]
-        runs = [{"run": r, "phase": phase_badge(r), "summary": summary(r), "started": ago(r.started_at)} for r in newest]
+        runs = [
+            {"run": r, "phase": phase_badge(r), "summary": summary(r), "started": ago(r.started_at)} for r in newest
+        ]
     return {
         "sl_rows": [
             {
@@ -125,7 +127,12 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for title, items in groups:
         shown = [
-            {"title": label, "icon": icon, "link": reverse(name) + query, "active": _active(request, reverse(name), query)}
+            {
+                "title": label,
+                "icon": icon,
+                "link": reverse(name) + query,
+                "active": _active(request, reverse(name), query),
+            }
             for label, icon, name, query, permission in items
             if not permission or request.user.has_perm(permission)
         ]

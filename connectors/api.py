@@ -78,7 +78,18 @@ class ConnectionSerializer(serializers.ModelSerializer[Connection]):
 
     class Meta:
         model = Connection
-        fields = ["id", "system", "name", "settings", "secret", "state", "reason", "account", "instance", "auth_expires_at"]
+        fields = [
+            "id",
+            "system",
+            "name",
+            "settings",
+            "secret",
+            "state",
+            "reason",
+            "account",
+            "instance",
+            "auth_expires_at",
+        ]
         read_only_fields = ["state", "reason", "account", "instance", "auth_expires_at"]
 
     def validate_system(self, system: str) -> str:
@@ -243,7 +254,11 @@ class IntegrationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts)
         return self.refused(
             lambda: _accepted(
                 request_sync(
-                    integration, mode=given["mode"], preview=given["preview"], entities=given["entities"], by=request.user
+                    integration,
+                    mode=given["mode"],
+                    preview=given["preview"],
+                    entities=given["entities"],
+                    by=request.user,
                 )
             )
         )
@@ -505,7 +520,9 @@ class PresetViewSet(Acts):
         preset = presets().get(pk)
         if preset is None:
             known = ", ".join(presets())
-            return Response({"detail": f"There is no preset {pk!r}. There are: {known}."}, status=status.HTTP_404_NOT_FOUND)
+            return Response(
+                {"detail": f"There is no preset {pk!r}. There are: {known}."}, status=status.HTTP_404_NOT_FOUND
+            )
         asked = ApplySerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         given = asked.validated_data
@@ -514,7 +531,12 @@ class PresetViewSet(Acts):
         def act() -> Response:
             with connected(ends[LEFT]) as left, connected(ends[RIGHT]) as right:
                 applied = apply_preset(
-                    preset, given["name"], ends, {LEFT: left, RIGHT: right}, given["options"], first_run=given["first_run"]
+                    preset,
+                    given["name"],
+                    ends,
+                    {LEFT: left, RIGHT: right},
+                    given["options"],
+                    first_run=given["first_run"],
                 )
             answer = {"integration": applied.integration.pk, "unmapped": [str(u) for u in applied.unmapped]}
             return Response(answer, status=status.HTTP_201_CREATED)

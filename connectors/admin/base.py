@@ -104,7 +104,7 @@ class CappedPaginator(Paginator):
 
     @cached_property
     def count(self) -> int:
-        return int(self.object_list[: self.most + 1].count())  # type: ignore[union-attr, call-arg]
+        return int(self.object_list[: self.most + 1].count())  # type: ignore[attr-defined]
 
     @property
     def capped(self) -> bool:
@@ -115,10 +115,10 @@ class CappedPaginator(Paginator):
 class ReadOnly:
     """No adding, changing or deleting: these rows are written by the hub alone."""
 
-    paginator = CappedPaginator
+    paginator: Any = CappedPaginator
     show_full_result_count = False
     list_per_page = 50
-    ordering: Sequence[str] = ["-id"]
+    ordering: Any = ["-id"]
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -238,5 +238,5 @@ class Page(Pressable):
             **self.page(request, obj),
             **(extra_context or {}),
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         return TemplateResponse(request, self.page_template, context)

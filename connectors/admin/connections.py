@@ -117,7 +117,7 @@ class ConnectionAdmin(Pressable, ModelAdmin):
     list_display = ["name", "system_shown", "state_shown", "account_shown", "expires", "calls"]
     list_filter = ["system", "state"]
     ordering = ["name"]
-    actions: list[str] = []  # type: ignore[assignment]
+    actions: list[str] = []
     readonly_fields = ["system_shown", "state_shown", "why", "account_shown", "instance_shown", "expires", "calls"]
     buttons = [
         Button("check_now", "Check now", main=True),
@@ -169,7 +169,7 @@ class ConnectionAdmin(Pressable, ModelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return self.readonly_fields if obj else []
 
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[str | None, dict[str, Any]]]:
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
             return [(None, {"fields": ["system", "name"]})]
         seen = [

@@ -37,7 +37,7 @@ class EntitySyncAdmin(ModelAdmin):
     list_filter = ["integration", "enabled"]
     list_select_related = ["integration"]
     ordering = ["integration", "position", "id"]
-    actions: list[str] = []  # type: ignore[assignment]
+    actions: list[str] = []
     inlines = [MappingInline]
     readonly_fields = ["integration_shown", "name", "family", "pair"]
     fieldsets = [
@@ -105,7 +105,7 @@ class FieldMappingAdmin(ModelAdmin):
     list_filter = ["entity_sync"]
     list_select_related = ["entity_sync__integration"]
     ordering = ["entity_sync", "position", "id"]
-    actions: list[str] = []  # type: ignore[assignment]
+    actions: list[str] = []
     inlines = [OptionInline]
     paginator = CappedPaginator
     readonly_fields = ["sync_shown"]

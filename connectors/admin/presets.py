@@ -79,7 +79,7 @@ def apply_view(model_admin: IntegrationAdmin, request: HttpRequest) -> HttpRespo
         **model_admin.admin_site.each_context(request), "title": "New integration from a preset", "opts": model_admin.opts,
         "presets": list(known.values()), "preset": preset, "form": form, "problems": problems, "applied": applied,
     }  # fmt: skip
-    request.current_app = model_admin.admin_site.name  # type: ignore[attr-defined]
+    request.current_app = model_admin.admin_site.name
     return TemplateResponse(request, "syncline/preset.html", context)
 
 

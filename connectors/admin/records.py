@@ -46,7 +46,7 @@ class RecordChangeAdmin(ReadOnly, Page, ModelAdmin):
     list_display_links = ["when"]
     list_filter = [StatusOfRun]
     list_select_related = ["run", "link", "entity_sync"]
-    actions: list[str] = []  # type: ignore[assignment]
+    actions: list[str] = []
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Other pages link to the changes of a run or of a link; both have an index."""
@@ -111,7 +111,7 @@ class EventAdmin(ReadOnly, ModelAdmin):
     list_filter = ["integration"]
     list_select_related = ["integration", "link", "run"]
     fields = ["at", "level", "code", "message", "integration", "actor", "run", "link"]
-    actions: list[str] = []  # type: ignore[assignment]
+    actions: list[str] = []
 
     @admin.display(description="When", ordering="id")
     def when(self, event: Event) -> SafeString:
@@ -156,7 +156,7 @@ class ApiCallAdmin(ReadOnly, ModelAdmin):
     list_filter = [ConnectionFilter]
     list_select_related = ["connection"]
     fields = ["at", "connection", "method", "path", "status", "ms", "code", "vendor_id", "run_id", "job_id", "body"]
-    actions: list[str] = []  # type: ignore[assignment]
+    actions: list[str] = []
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Runs link to their calls, by an index."""

@@ -77,7 +77,7 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
     list_display_links = ["number"]
     list_filter = ["integration", "phase", "purpose", "mode"]
     list_select_related = ["integration"]
-    actions: list[str] = []  # type: ignore[assignment]
+    actions: list[str] = []
     may = "connectors.change_run"
     buttons = [
         Button(

@@ -113,10 +113,10 @@ class Shower:
     def differences(self, change: RecordChange) -> list[dict[str, object]]:
         """Return what a change does to each field: before, after, the rule that decided, the loser's value."""
         before, after, rule, lost = (decode(t) for t in (change.before, change.after, change.rule, change.lost))
-        found = []
+        found: list[dict[str, object]] = []
         for name in sorted({*before, *after}, key=self.place):
             gave_up = lost.get(name)
-            values = gave_up.values() if isinstance(gave_up, dict) else ()
+            values: list[object] = list(gave_up.values()) if isinstance(gave_up, dict) else []
             found.append(
                 {
                     "field": self.field_name(name),

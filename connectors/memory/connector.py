@@ -112,11 +112,12 @@ class Memory:
     def _delta(self, feed: str, wanted: Mapping[str, frozenset[str]], since: int) -> Iterator[Page]:
         entities = {e.name: e for e in self.store.entities.values() if e.feed == feed and e.name in wanted}
         size = next(iter(entities.values())).page if entities else 1
+        begin = since
         while True:
             self.store.requests.append(f"delta {feed}")
             changed = [item for item in self.store.log if item[0] > since and item[1] in entities]
             block, last = changed[:size], len(changed) <= size
-            touched = [item for item in self.store.touched if item[0] > since and item[1] in entities] if last else []
+            touched = [item for item in self.store.touched if item[0] > begin and item[1] in entities] if last else []
             since = max([since, *(item[0] for item in [*block, *touched])])
             if self.store.empty:
                 block = []
@@ -201,6 +202,10 @@ class Memory:
         refusal = _refusal(entity, operation) or self._in_the_way(operation)
         if refusal is not None:
             return refusal
+        if entity.safe is Safe.UPSERT:
+            for kept in self.store.tables[entity.name].values():
+                if kept.origin == operation.key:  # the first try has made it
+                    return self._written(entity, operation, kept)
         record_id = operation.id if entity.safe is Safe.CLIENT_ID else ""
         record_id = self.store.create(
             entity.name, _stored(entity, operation.values), by=operation.key, record_id=record_id

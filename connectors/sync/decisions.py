@@ -10,10 +10,12 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Literal
 
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import F
 
-from connectors.models import Connection, Event, Promotion, RecordChange, RecordLink
+from connectors.models import Connection, Event, RecordChange, RecordLink
+from connectors.sync import promotions
 from connectors.sync.mapping import LEFT, OTHER, RIGHT, Side
 from connectors.sync.plan import Pending
 from connectors.sync.values import decode, encode
@@ -75,14 +77,17 @@ def approve(link: RecordLink, *, now: datetime, by: str = "") -> Side:
 def promote(link: RecordLink, *, now: datetime, by: str = "") -> None:
     """Ask for a record of a kind that flows only on request."""
     _expect(link, link.reason == "waits for promotion", "it does not wait for a promotion")
-    side = str(decode(link.args).get("side"))
-    record_id = link.left_id if side == LEFT else link.right_id
+    record_id = link.left_id if decode(link.args).get("side") == LEFT else link.right_id
     with transaction.atomic():
-        Promotion.objects.get_or_create(
-            entity_sync=link.entity_sync, side=side, external_id=record_id or "", status=Promotion.Status.QUEUED,
-            defaults={"at": now, "link": link},
-        )  # fmt: skip
         _decide(link, now, by, "promoted", "Promoted.", pending=int(Pending.DIRTY), reason="changed", args="")
+        try:
+            found = promotions.promote(
+                link.entity_sync, [record_id or ""], now=now, by=User.objects.filter(username=by).first()
+            )
+        except promotions.NotPromotable as error:
+            raise Undecidable(str(error)) from error
+        if not found.queued:
+            raise Undecidable(f"{_named(link)}: {found.refused.get(record_id or '', 'it has a partner already')}.")
 
 
 def hold(link: RecordLink, *, now: datetime, by: str = "", why: str = "") -> None:

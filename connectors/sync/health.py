@@ -46,10 +46,11 @@ def overview(integrations: list[Integration]) -> list[Health]:
     for row in living.annotate(total=Count("id")).order_by():
         found[row["integration"]].agreed = row["total"]
     apart = RecordLink.objects.filter(entity_sync__integration__in=found, pending__isnull=False)
-    for row in apart.values("entity_sync__integration", "pending").annotate(total=Count("id")).order_by():
-        health = found[row["entity_sync__integration"]]
-        health.counts[NAMES[Pending(row["pending"])]] += row["total"]
-        health.agreed = max(0, health.agreed - row["total"])
+    counted = apart.values_list("entity_sync__integration", "pending").annotate(total=Count("id")).order_by()
+    for integration_id, pending, total in counted:
+        health = found[integration_id]
+        health.counts[NAMES[Pending(pending or 0)]] += total
+        health.agreed = max(0, health.agreed - total)
     for health in found.values():
         health.state, health.reason = judge(health)
     return list(found.values())

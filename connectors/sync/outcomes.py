@@ -67,19 +67,33 @@ OPEN_WRITES = store.Prepared(
 
 
 def record_outcomes(
-    ctx: Context, pair: Pair, side: Side, items: Sequence[Item], outcomes: Sequence[Outcome], *, repeat: bool = False
-) -> None:
-    """Store what each item came to.  Raises RetryableError where something is to be done later."""
+    ctx: Context, pair: Pair, side: Side, items: Sequence[Item], outcomes: Sequence[Outcome], *, repeat: bool = False,
+    found: Sequence[Record] | None = None,
+) -> None:  # fmt: skip
+    """Store what each item came to.  Raises RetryableError where something is to be done later.
+
+    `found`: records that were looked up because nothing else tells what became of the items; they are staged, since what
+    they show may be a person's edit.
+    """
     by_key = {outcome.key: outcome for outcome in outcomes}
     answers = [(item, by_key.get(item.operation.key) or Outcome(item.operation.key, Result.UNKNOWN)) for item in items]
-    answers, to_stage = _read_back(ctx, pair, side, answers, repeat=repeat)
+    to_stage = list(found or ())
+    if found is None:
+        answers, to_stage = _read_back(ctx, pair, side, answers, repeat=repeat)
+    # A batch with an item that was not answered is repeated as a whole, so what was sent is kept for all of its items.
+    keep = any(o.result is Result.UNKNOWN for _, o in answers)
+    if keep:
+        answers = [(i, replace(o, result=Result.UNKNOWN) if o.result is Result.LATER else o) for i, o in answers]
     written = [(i, o) for i, o in answers if o.result is Result.WRITTEN]
     refused = [(i, o) for i, o in answers if o.result in (Result.REJECTED, Result.EXISTS)]
     with ctx.world.transaction("record outcomes"):
-        _store_written(ctx, pair, side, written)
+        _store_written(ctx, pair, side, written, keep=keep)
         for item, outcome in refused:
             _store_refused(ctx, pair, side, item, outcome)
         _store_others(ctx, answers)
+        done = [] if keep else [item.change_id for item, o in answers if o.result is not Result.WRITTEN]
+        if done:
+            RecordChange.objects.filter(pk__in=done, open__isnull=True).update(sent="")
         stage_records(ctx, side, to_stage)
     moved = [i for i, o in answers if o.result in (Result.CONFLICT, Result.GONE)]
     if moved:
@@ -160,7 +174,9 @@ LINK_SET = (
 )  # fmt: skip
 
 
-def _store_written(ctx: Context, pair: Pair, side: Side, written: Sequence[tuple[Item, Outcome]]) -> None:
+def _store_written(
+    ctx: Context, pair: Pair, side: Side, written: Sequence[tuple[Item, Outcome]], *, keep: bool
+) -> None:  # fmt: skip
     if not written:
         return
     links = _links([item.link_id for item, _ in written])
@@ -171,7 +187,8 @@ def _store_written(ctx: Context, pair: Pair, side: Side, written: Sequence[tuple
         link = links[item.link_id]
         rows.append(_written_row(ctx, pair, side, item, outcome, link, keys, item.link_id in others))
         record_id = outcome.id or item.operation.id
-        changes.append(("written", None, record_id, "", outcome.version, outcome.message[:1000], item.change_id))
+        sent = () if keep else ("",)
+        changes.append(("written", None, record_id, outcome.version, outcome.message[:1000], *sent, item.change_id))
         if item.operation.verb is Verb.CREATE:
             released.add(item.link_key)
             promoted.append(item.link_id)
@@ -182,7 +199,8 @@ def _store_written(ctx: Context, pair: Pair, side: Side, written: Sequence[tuple
         RecordChange.objects.filter(link__in=others, side=OTHER[side], open=1).update(
             link_revision=F("link_revision") + 1
         )
-    store.update_many(RecordChange, ("status", "open", "record_id", "sent", "version", "message"), ("id",), changes)
+    told = ("status", "open", "record_id", "version", "message", *(() if keep else ("sent",)))
+    store.update_many(RecordChange, told, ("id",), changes)
     if released:
         release(ctx, released)
     if side in pair.on_request and promoted:
@@ -295,8 +313,8 @@ def _store_refused(ctx: Context, pair: Pair, side: Side, item: Item, outcome: Ou
     code = outcome.code or str(outcome.result)
     print_ = fingerprint(pair, side, code, outcome.field)
     RecordChange.objects.filter(pk=item.change_id).update(
-        status="rejected", open=None, sent="", code=code[:100], field=outcome.field[:100], message=message[:1000],
-        fingerprint=print_, batch_key="", record_id=item.operation.id if item.operation.verb is not Verb.CREATE else "",
+        status="rejected", open=None, code=code[:100], field=outcome.field[:100], message=message[:1000],
+        fingerprint=print_, record_id=item.operation.id if item.operation.verb is not Verb.CREATE else "",
     )  # fmt: skip
     park(ctx, item.link_id, code, outcome.field, message, side, print_)
 
@@ -353,7 +371,7 @@ def _store_others(ctx: Context, answers: Sequence[tuple[Item, Outcome]]) -> None
         if outcome.result is Result.CONFLICT or (
             outcome.result is Result.GONE and item.operation.verb is not Verb.DELETE
         ):
-            row.update(status="conflict", open=None, sent="", code=outcome.code[:100], message=outcome.message[:1000])
+            row.update(status="conflict", open=None, code=outcome.code[:100], message=outcome.message[:1000])
             again = item.link_id not in ctx.retried
             ctx.retried.add(item.link_id)
             RecordLink.objects.filter(pk=item.link_id).update(
@@ -362,7 +380,7 @@ def _store_others(ctx: Context, answers: Sequence[tuple[Item, Outcome]]) -> None
                 touched_run=ctx.run.pk,
             )
         elif outcome.result is Result.GONE:
-            row.update(status="written", open=None, sent="", message="it was gone already")
+            row.update(status="written", open=None, message="it was gone already")
             RecordLink.objects.filter(pk=item.link_id).update(
                 state=ENDED, ended=item.link_id, pending=None, reason="", waits_on=None, touched_run=ctx.run.pk
             )

@@ -49,10 +49,11 @@ def plan(ctx: Context) -> int:
                 .order_by("id")
                 .values_list(*COLUMNS)[:BLOCK]
             )
+            planner = Planner(ctx, pair, complete[pair.id])
             if rows:
-                planned += Planner(ctx, pair, complete[pair.id]).block(rows)
+                planned += planner.block(rows)
                 last = rows[-1][0]
-            if len(rows) < BLOCK:
+            if len(rows) < BLOCK and not planner.respawns:  # a link that begins anew gets its turn in this round
                 break
             ctx.check_slice()
     return planned

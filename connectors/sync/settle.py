@@ -50,25 +50,27 @@ def _supersede_planned(ctx: Context) -> None:
 
 
 def _settle_batch(ctx: Context, pair: Pair, side: Side, batch_key: str) -> None:
-    # A repeat must be the same batch, so rows of it that were answered long ago are asked for, too: they were not cleared,
-    # because a batch is recorded in one transaction, all or nothing.
-    changes = list(
-        RecordChange.objects.filter(batch_key=batch_key, open__in=[2, 3]).select_related("link").order_by("batch_pos")
-    )
+    rows = list(RecordChange.objects.filter(batch_key=batch_key).select_related("link").order_by("batch_pos"))
+    changes = [change for change in rows if change.open in (2, 3)]
     entity = pair.entity(side)
     items = [_item(change, side, entity.name, entity.safe) for change in changes]
+    operations = [item.operation for item in items]
+    if entity.safe is Safe.REQUEST_KEY:
+        # A repeat must be the same batch: also the items that were answered the first time are in it again.
+        operations = [_item(change, side, entity.name, entity.safe).operation for change in rows]
+    whole = all(change.sent for change in rows)
     old = any(ctx.world.now() - change.at > KEY_KEPT for change in changes)
-    partial = any(change.status == "unknown" for change in changes)
-    if entity.safe is Safe.FIND or (entity.safe is Safe.REQUEST_KEY and (old or partial)):
+    if entity.safe is Safe.FIND or (entity.safe is Safe.REQUEST_KEY and (old or not whole)):
         items = _look_up(ctx, pair, side, items)
         if not items:
             return
         # A new batch under a new key: it must not be taken for a repeat of the first, which had other items.
-        batch_key = ctx.world.key()
+        batch_key, operations = ctx.world.key(), [item.operation for item in items]
         RecordChange.objects.filter(pk__in=[item.change_id for item in items]).update(
             batch_key=batch_key, at=ctx.world.now(), status="sending", open=2
         )
-    deliver(ctx, pair, side, Batch(batch_key, [item.operation for item in items]), items, repeat=True)
+    deliver(ctx, pair, side, Batch(batch_key, operations), items, repeat=True)
+    RecordChange.objects.filter(batch_key=batch_key, open__isnull=True).exclude(sent="").update(sent="")
 
 
 def _item(change: RecordChange, side: Side, entity: str, safe: Safe) -> Item:
@@ -103,7 +105,7 @@ def _look_up(ctx: Context, pair: Pair, side: Side, items: list[Item]) -> list[It
             )
             continue
         settled = Outcome(item.operation.key, Result.WRITTEN, found.id, message="settled: an earlier try had done it")
-        record_outcomes(ctx, pair, side, [item], [settled])
+        record_outcomes(ctx, pair, side, [item], [settled], found=[found])
     return missing
 
 

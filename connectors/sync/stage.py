@@ -37,10 +37,11 @@ class Row:
     settings_revision: int
     entity_sync: int
     key: str
+    args: str
 
 
 ROW_COLUMNS = (
-    "id {s}_id {s}_version {s}_life {s}_staged {s}_quirk base state pending reason settings_revision entity_sync key"
+    "id {s}_id {s}_version {s}_life {s}_staged {s}_quirk base state pending reason settings_revision entity_sync key args"
 )
 
 Known: TypeAlias = "tuple[int, int, str, int, int, str]"  # id, entity_sync, version, life, settings_revision, reason
@@ -56,7 +57,7 @@ BY_MATCH = store.Prepared(
             "integration": integration, "family": family, f"{other}_match__in": hashes,
             f"{other}_life__in": [Life.LIVE, Life.ARCHIVED], "state": NEW, "ended": 0,
         }
-    ).values_list("id", f"{side}_id", f"{other}_match", "entity_sync")
+    ).values_list("id", f"{side}_id", f"{other}_match", "entity_sync", "reason", "args")
 )  # fmt: skip
 BY_KEY = store.Prepared(lambda keys: RecordLink.objects.filter(key__in=keys).values_list("id"))
 WAITERS = store.Prepared(lambda keys: RecordLink.objects.filter(waits_on__in=keys).values_list("id"))
@@ -81,11 +82,13 @@ class Staging:
     def __post_init__(self) -> None:
         self.today: date = self.ctx.world.now().date()
         self._inserted: list[str] = []
+        self._going: set[tuple[str, str]] = set()
 
     # Reading and deciding
 
     def prepare(self, records: Sequence[Record], gone: Sequence[Gone]) -> None:
         """Decide what each record means.  Writes nothing."""
+        self._going = {(item.entity, item.id) for item in gone}
         by_entity: dict[str, dict[str, Record]] = {}
         for record in records:
             by_entity.setdefault(record.entity, {})[record.id] = (
@@ -124,13 +127,13 @@ class Staging:
         differing: list[tuple[Record, Pair]] = []
         new: list[Record] = []
         for record in records:
-            row = known.get(record.id)
-            if row is None:
+            brief = known.get(record.id)
+            if brief is None:
                 new.append(record)
                 continue
-            self.seen.append(row[0])
-            pair = self.ctx.by_id.get(row[1])
-            if pair is not None and (entity in self.by_values or not _unchanged(row, record, pair)):
+            self.seen.append(brief[0])
+            pair = self.ctx.by_id.get(brief[1])
+            if pair is not None and (entity in self.by_values or not _unchanged(brief, record, pair)):
                 differing.append((record, pair))
         if not differing and not new:
             return
@@ -222,6 +225,9 @@ class Staging:
             return row.pending, row.reason, ""
         if outside:
             return int(Pending.SKIPPED), "outside", encode({"why": outside, "side": self.side})
+        if row.reason == "outside" and decode(row.args).get("side") == OTHER[self.side]:
+            # What this side tells is kept for the merge, but only the side that left the bounds can bring the record back.
+            return row.pending, row.reason, row.args
         return int(Pending.DIRTY), "changed", ""
 
     # A record that is new
@@ -241,30 +247,31 @@ class Staging:
         for record, pair, outside, values, match in staged:
             target = marked.get(record.marker) if record.marker else None
             if target is not None:
-                self._join(target, record, pair, values, match)
+                self._join(*target, record, pair, values, match)
                 continue
             found = candidates.get((pair.id, match), []) if match and not outside else []
             free = [c for c in found if c[1] is None]
             if len(found) == 1 and len(free) == 1 and counts[match] == 1:
-                self._join(free[0][0], record, pair, values, match)
+                self._join(free[0][0], free[0][2], record, pair, values, match)
                 continue
             ambiguous = bool(found)
             if ambiguous:
-                self.ambiguous.update(link_id for link_id, _ in found)
+                self.ambiguous.update(link_id for link_id, *_ in found)
             self._insert(record, pair, family, values, match, outside, ambiguous)
 
-    def _marked(self, records: Sequence[Record]) -> dict[str, int]:
-        """Return marker -> link id for markers whose link has no living record on this side."""
+    def _marked(self, records: Sequence[Record]) -> dict[str, tuple[int, str]]:
+        """Return marker -> (link id, why it is out of bounds) for markers whose link has no living record on this side."""
         if not records:
             return {}
         rows = RecordLink.objects.filter(
             key__in=[record.marker for record in records], integration=self.ctx.integration.pk, ended=0
-        ).values_list("key", "id", f"{self.side}_id", f"{self.side}_life", f"{self.side}_entity")
-        found: dict[str, int] = {}
+        ).values_list("key", "id", f"{self.side}_id", f"{self.side}_life", f"{self.side}_entity", "reason", "args")
+        found: dict[str, tuple[int, str]] = {}
         by_marker = {record.marker: record for record in records}
-        for key, link_id, record_id, life, entity in store.read(rows):
-            if record_id is None or life in (Life.NONE, Life.GONE):
-                found[str(key)] = link_id
+        for key, link_id, record_id, life, entity, reason, args in store.read(rows):
+            # A move to another list is told as a delete and a new id in one page.
+            if record_id is None or life in (Life.NONE, Life.GONE) or (entity, record_id) in self._going:
+                found[str(key)] = (link_id, _bounds(reason, args))
             else:
                 copy = by_marker[str(key)]
                 self.events.append(
@@ -276,18 +283,21 @@ class Staging:
                 )
         return found
 
-    def _candidates(self, family: str, hashes: Sequence[str]) -> dict[tuple[int, str], list[tuple[int, str | None]]]:
+    def _candidates(self, family: str, hashes: Sequence[str]) -> dict[tuple[int, str], list[tuple[int, str | None, str]]]:
         """Return (pair, hash) -> links whose other side has that match value and which are not partners yet."""
-        found: dict[tuple[int, str], list[tuple[int, str | None]]] = {}
+        found: dict[tuple[int, str], list[tuple[int, str | None, str]]] = {}
         other = OTHER[self.side]
         for block in store.blocks(sorted(set(hashes)), LOOK_UP):
             rows = BY_MATCH.read(self.ctx.integration.pk, family, block, side=self.side, other=other)
-            for link_id, own_id, match, entity_sync in rows:
-                key = (entity_sync, str(match))
-                found.setdefault(key, []).append((link_id, None if own_id is None else str(own_id)))
+            for link_id, own_id, match, entity_sync, reason, args in rows:
+                candidate = (link_id, None if own_id is None else str(own_id), _bounds(reason, args))
+                found.setdefault((entity_sync, str(match)), []).append(candidate)
         return found
 
-    def _join(self, link_id: int, record: Record, pair: Pair, values: CanonicalValues, match: str) -> None:
+    def _join(
+        self, link_id: int, bounds: str, record: Record, pair: Pair, values: CanonicalValues, match: str
+    ) -> None:
+        pending, reason = (Pending.SKIPPED, "outside") if bounds else (Pending.DIRTY, "changed")
         self.seen.append(link_id)
         self.new_keys.pop((record.entity, record.id), None)
         self.joins.append(
@@ -299,9 +309,9 @@ class Staging:
                 int(Life.ARCHIVED if record.archived else Life.LIVE),
                 match,
                 encode(values),
-                int(Pending.DIRTY),
-                "changed",
-                "",
+                int(pending),
+                reason,
+                bounds,
                 pair.revision,
                 self.ctx.run.pk,
                 link_id,
@@ -447,6 +457,11 @@ _ABSENT = object()
 def told_only(told: CanonicalValues, base: CanonicalValues) -> CanonicalValues:
     """Return the told values of fields that are in the base."""
     return {name: value for name, value in told.items() if name in base}
+
+
+def _bounds(reason: str, args: str) -> str:
+    """Return the arguments of a link whose record is out of bounds, which a partner's arrival does not change; else ''."""
+    return args if reason == "outside" and decode(args).get("why") in ("filter", "window", "route") else ""
 
 
 def _unchanged(row: Known, record: Record, pair: Pair) -> bool:

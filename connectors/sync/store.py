@@ -45,8 +45,9 @@ class Prepared:
             self._compiled[shape] = self._compile(lengths, options)
         sql, places = self._compiled[shape]
         flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
+        bound: list[Any] = [flat[place] if place >= 0 else constant for place, constant in places]
         with connection.cursor() as cursor:
-            cursor.execute(sql, [flat[place] if place >= 0 else constant for place, constant in places])
+            cursor.execute(sql, bound)
             return cursor.fetchall()
 
     def _compile(self, lengths: tuple[int, ...], options: dict[str, object]) -> tuple[str, list[tuple[int, object]]]:

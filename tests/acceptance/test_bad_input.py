@@ -350,7 +350,7 @@ def test_the_command_sync_names_what_it_does_not_know(hub):
     with pytest.raises(CommandError, match=r"has no entity sync custmer\. It has: .*customer"):
         call_command("sync", "Books with Sales", "--entity", "custmer")
     Integration.objects.update(enabled=False)
-    with pytest.raises(CommandError, match="is switched off. Enable it first"):
+    with pytest.raises(CommandError, match=r"is switched off\. Enable it first"):
         call_command("sync", "Books with Sales")
     hub.integration.refresh_from_db()
     with pytest.raises(NotNow):

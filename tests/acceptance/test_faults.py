@@ -1,12 +1,16 @@
 """Is anything lost, doubled or hidden from people when a system fails in mid-sync?  (Issue: "what it must show", 7)"""
 
+import time
 from datetime import timedelta
 
 import pytest
 
 from connectors.models import Connection, Event, RecordChange, Run
+from connectors.transport import check
 from jobs.models import Job, JobTransition
 from jobs.states import StatusReason
+from jobs.syncing import retry_links
+from jobs.worker import run_in_process
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MADE = 7
@@ -104,6 +108,19 @@ def test_a_fault_that_stays_makes_the_job_wait_and_say_why(busy, side, kind, opt
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
+def test_an_answer_that_comes_too_late_is_no_second_write(busy, side, settings):
+    """The repeat overtakes the first try, which is still on its way and is carried out after it."""
+    settings.READ_TIMEOUT = 0.4
+    fault = busy.simulator(side).faults.add("delay", match=BATCH[side], times=2, seconds=1.6)
+    job = busy.sync()
+    fault.times = 0
+    time.sleep(2)  # the slow ones have been carried out by now
+    settings.READ_TIMEOUT = 60
+    busy.settle(job)
+    assert_all_well(busy)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
 def test_no_request_is_sent_before_retry_after_is_over(busy, side):
     busy.simulator(side).faults.add("throttle", match=ANY[side], times=1, seconds=600, skip=1)
     job = busy.sync()
@@ -114,10 +131,8 @@ def test_no_request_is_sent_before_retry_after_is_over(busy, side):
     assert job.not_before - job.transitions.latest("id").at > timedelta(seconds=590)
     sent = busy.requests(side)
     job.refresh_from_db()
-    # Even a run that somebody else asks for meanwhile sends nothing there.
+    # Even a run that comes too early sends nothing there.
     Job.objects.filter(pk=job.pk).update(not_before=None)
-    from jobs.worker import run_in_process
-
     job = run_in_process(Job.objects.get(pk=job.pk))
     assert job.status is StatusReason.RETRY
     assert busy.requests(side) == sent
@@ -158,8 +173,6 @@ def test_an_item_that_is_refused_is_parked_with_its_reason_and_the_rest_goes_on(
     busy.settle()
     assert busy.links("customer").filter(pending=5).count() == len(parked)
     # ... but when a person asks.
-    from jobs.syncing import retry_links
-
     assert retry_links([link.pk for link in parked]) == len(parked)
     assert_all_well(busy)
 
@@ -274,8 +287,6 @@ def refuse(hub, side):
 
 
 def allow(hub, side):
-    from connectors.transport import check
-
     if side == "left":
         hub.left.switches["rotation"] = "daily"
     else:

@@ -9,8 +9,24 @@ from decimal import Decimal
 from typing import ClassVar, cast
 
 from connectors.contract import (
-    Batch, Entity, Fetched, Field, Identity, Kind, Limit, Lock, Option, Outcome, Page, Record, Removal, Result, Returns,
-    Safe, Value, Verb,
+    Batch,
+    Entity,
+    Fetched,
+    Field,
+    Identity,
+    Kind,
+    Limit,
+    Lock,
+    Option,
+    Outcome,
+    Page,
+    Record,
+    Removal,
+    Result,
+    Returns,
+    Safe,
+    Value,
+    Verb,
 )  # fmt: skip
 from connectors.transport.types import Http
 from tests.bench.records import KINDS, PAGE, fields_of

@@ -158,7 +158,9 @@ def _take(
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)  # type: ignore[arg-type]
     page = context.new_page()
     foreign: list[str] = []
-    page.on("request", lambda request: None if request.url.startswith((address, "data:")) else foreign.append(request.url))
+    page.on(
+        "request", lambda request: None if request.url.startswith((address, "data:")) else foreign.append(request.url)
+    )
     page.goto(f"{address}/admin/login/")
     page.fill("[name=username]", "pictures")
     page.fill("[name=password]", password)
