@@ -52,13 +52,17 @@ class JobAdmin(ReadOnly, ModelAdmin):
     show_full_result_count = False  # a count of a million rows, for a number that nobody needs
     actions = ["retry", "cancel", "run_now"]
     inlines = [TimelineInline]
+    readonly_fields = ["asked_for", "outcome", "progress_shown"]
     fieldsets = [
         (
             None,
             {"fields": ["type", "status_reason", "object_ref", "scope", "run", "parent", "repeat_of", "created_by"]},
         ),
-        ("Parameters", {"fields": ["params", "priority", "lock_key", "dedupe_key", "again"]}),
-        ("Results", {"fields": ["results", "progress", "error_class", "error_code", "error_message", "fingerprint"]}),
+        ("Parameters", {"fields": ["asked_for", "priority", "lock_key", "dedupe_key", "again"]}),
+        (
+            "Results",
+            {"fields": ["outcome", "progress_shown", "error_class", "error_code", "error_message", "fingerprint"]},
+        ),
         (
             "Tries",
             {
@@ -114,6 +118,14 @@ class JobAdmin(ReadOnly, ModelAdmin):
         run = link_to(job.run, f"run #{job.run_id}") if job.run else ""
         return format_html('<span class="sl-wrap">{} {}</span>', text[:160], run)
 
+    @admin.display(description="Asked for")
+    def asked_for(self, job: Job) -> str:
+        return _pairs(job.params)
+
+    @admin.display(description="Progress")
+    def progress_shown(self, job: Job) -> str:
+        return _pairs(job.progress)
+
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("jobs.retry_job")
 
@@ -147,6 +159,14 @@ class JobAdmin(ReadOnly, ModelAdmin):
                 request.user.pk or 0, acted, CHANGE, f"{done.capitalize()} in the list of jobs."
             )
             self.message_user(request, f"{len(acted)} job(s) {done}.", messages.SUCCESS)
+
+
+def _pairs(values: object) -> str:
+    """Return JSON's pairs as a line that people read; the API has all of it."""
+    if not isinstance(values, dict):
+        return str(values or "–")
+    told = [f"{name}: {value}" for name, value in values.items() if value not in (None, "", [], {})]
+    return ", ".join(told)[:1000] or "–"
 
 
 @admin.register(JobTransition)
