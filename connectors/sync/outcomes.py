@@ -169,7 +169,7 @@ def _links(ids: Sequence[int]) -> dict[int, LinkRow]:
 
 
 LINK_SET = (
-    "base", "{s}_staged", "{s}_quirk", "{o}_staged", "{s}_entity", "{s}_id", "{s}_version", "{s}_modified", "{s}_life", "{s}_match",
+    "base", "{s}_staged", "{s}_quirk", "{o}_staged", "{o}_quirk", "{s}_entity", "{s}_id", "{s}_version", "{s}_modified", "{s}_life", "{s}_match",
     "state", "ended", "pending", "reason", "args", "waits_on", "touched_run",
 )  # fmt: skip
 
@@ -233,8 +233,8 @@ def _written_row(
     if verb is Verb.DELETE:
         life = Life.GONE
         return (
-            link.base, _staged(link, side), _quirk(link, side), _staged(link, other), pair.entity(side).name, record_id,
-            outcome.version, modified_text(outcome.modified), int(life), "", ENDED, link.id, None, "", "", None, ctx.run.pk, link.id,
+            link.base, _staged(link, side), _quirk(link, side), _staged(link, other), _quirk(link, other),
+            pair.entity(side).name, record_id, outcome.version, modified_text(outcome.modified), int(life), "", ENDED, link.id, None, "", "", None, ctx.run.pk, link.id,
         )  # fmt: skip
     base = {**decode(link.base), **{n: v for n, v in item.after.items() if n in pair.tracked}}
     quirk = {n: v for n, v in decode(_quirk(link, side)).items() if n not in item.after}
@@ -243,7 +243,9 @@ def _written_row(
     archived = _archived(item, link.left_life if side == "left" else link.right_life)
     if verb is Verb.CREATE and pair.keeps_archived:
         base[ARCHIVED] = False
-    staged_other = rest(_decoded(_staged(link, other)), base, decode(_quirk(link, other)), pair)
+    # What is agreed anew is what the other side holds: how it stored the former value counts no more.
+    quirk_other = {n: v for n, v in decode(_quirk(link, other)).items() if n not in item.after}
+    staged_other = rest(_decoded(_staged(link, other)), base, quirk_other, pair)
     if outcome.values is not None:
         record = Record(pair.entity(side).name, record_id, outcome.values, archived=archived)
         now = ctx.mappers[pair.id].canonical(side, record, lambda entity, i: keys.get((entity, i)))
@@ -257,8 +259,8 @@ def _written_row(
     staged = rest({**own, **staged_own}, base, quirk, pair) if staged_own else None
     pending, reason, args, waits_on = _after(item, staged, staged_other, other_open)
     return (
-        encode(base), staged, encode(quirk) if quirk else "", staged_other, pair.entity(side).name, record_id, outcome.version,
-        modified_text(outcome.modified), int(Life.ARCHIVED if archived else Life.LIVE), pair.match_hash({**base, **own}),
+        encode(base), staged, encode(quirk) if quirk else "", staged_other, encode(quirk_other) if quirk_other else "",
+        pair.entity(side).name, record_id, outcome.version, modified_text(outcome.modified), int(Life.ARCHIVED if archived else Life.LIVE), pair.match_hash({**base, **own}),
         LINKED, 0, pending, reason, args, waits_on, ctx.run.pk, link.id,
     )  # fmt: skip
 
@@ -271,8 +273,8 @@ def _archived_for_a_delete(
     if ARCHIVED in pair.tracked:
         base[ARCHIVED] = True
     return (
-        encode(base), _staged(link, side), _quirk(link, side), _staged(link, OTHER[side]), pair.entity(side).name,
-        item.operation.id, outcome.version, modified_text(outcome.modified), int(Life.ARCHIVED), pair.match_hash(base),
+        encode(base), _staged(link, side), _quirk(link, side), _staged(link, OTHER[side]), _quirk(link, OTHER[side]),
+        pair.entity(side).name, item.operation.id, outcome.version, modified_text(outcome.modified), int(Life.ARCHIVED), pair.match_hash(base),
         LINKED, 0, int(Pending.SKIPPED), "deleted", encode({"side": OTHER[side]}), None, ctx.run.pk, link.id,
     )  # fmt: skip
 

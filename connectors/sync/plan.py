@@ -233,6 +233,8 @@ def _gone(link: LinkState, ctx: Context, alive: Side) -> Decision:
         if rule.name in link.now(alive) and rule.flows(deleted)
     )
     how = pair.edit_v_delete if edited else "delete"
+    if edited and link.resolution == alive:
+        how = "edit"  # a person chose the side where the record lives
     if how == "ask" and link.approved != alive:
         return Decision(
             pending=Pending.CONFLICT, reason="conflict", args={"why": "deleted and edited", "side": deleted}

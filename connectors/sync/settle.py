@@ -60,8 +60,11 @@ def _settle_batch(ctx: Context, pair: Pair, side: Side, batch_key: str) -> None:
         operations = [_item(change, side, entity.name, entity.safe).operation for change in rows]
     whole = all(change.sent for change in rows)
     old = any(ctx.world.now() - change.at > KEY_KEPT for change in changes)
-    if entity.safe is Safe.FIND or (entity.safe is Safe.REQUEST_KEY and (old or not whole)):
+    forbidden = {item.change_id for item in items if _forbidden(pair, side, item)}
+    if forbidden or entity.safe is Safe.FIND or (entity.safe is Safe.REQUEST_KEY and (old or not whole)):
         items = _look_up(ctx, pair, side, items)
+        _drop(ctx, [item for item in items if item.change_id in forbidden])
+        items = [item for item in items if item.change_id not in forbidden]
         if not items:
             return
         # A new batch under a new key: it must not be taken for a repeat of the first, which had other items.
@@ -71,6 +74,25 @@ def _settle_batch(ctx: Context, pair: Pair, side: Side, batch_key: str) -> None:
         )
     deliver(ctx, pair, side, Batch(batch_key, operations), items, repeat=True)
     RecordChange.objects.filter(batch_key=batch_key, open__isnull=True).exclude(sent="").update(sent="")
+
+
+def _forbidden(pair: Pair, side: Side, item: Item) -> bool:
+    """Whether a person has switched off meanwhile what would be sent again: then it is only looked for."""
+    verb = item.operation.verb
+    if verb is Verb.ARCHIVE and not item.after:
+        verb = Verb.DELETE
+    return not pair.flows(side) or pair.prevented(side, verb)
+
+
+def _drop(ctx: Context, items: list[Item]) -> None:
+    if items:
+        with ctx.world.transaction("drop"):
+            RecordChange.objects.filter(pk__in=[item.change_id for item in items]).update(
+                status="superseded", open=None, message="Switched off before it was written."
+            )
+            RecordLink.objects.filter(pk__in=[item.link_id for item in items]).update(
+                pending=int(Pending.DIRTY), reason="changed"
+            )
 
 
 def _item(change: RecordChange, side: Side, entity: str, safe: Safe) -> Item:
@@ -92,12 +114,14 @@ def _look_up(ctx: Context, pair: Pair, side: Side, items: list[Item]) -> list[It
         found = None
         if item.operation.verb is Verb.CREATE:
             name, value = _unique_value(pair, side, item)
-            if name:
+            if entity.safe is Safe.CLIENT_ID:
+                found = next(iter(connector.fetch(entity.name, [item.operation.id], wanted).records), None)
+            elif name:
                 found = next(iter(connector.find(entity.name, name, [value])), None)
         else:
             fetched = connector.fetch(entity.name, [item.operation.id], wanted)
             found = next(iter(fetched.records), None)
-        if found is None or not _same(found.values, item):
+        if found is None or (item.operation.verb is not Verb.CREATE and not _same(found.values, item)):
             missing.append(
                 replace(
                     item, operation=replace(item.operation, expect=found.version if found else item.operation.expect)

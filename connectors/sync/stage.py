@@ -38,18 +38,17 @@ class Row:
     entity_sync: int
     key: str
     args: str
+    other_life: int
 
 
-ROW_COLUMNS = (
-    "id {s}_id {s}_version {s}_life {s}_staged {s}_quirk base state pending reason settings_revision entity_sync key args"
-)
+ROW_COLUMNS = "id {s}_id {s}_version {s}_life {s}_staged {s}_quirk base state pending reason settings_revision entity_sync key args {o}_life"
 
 Known: TypeAlias = "tuple[int, int, str, int, int, str]"  # id, entity_sync, version, life, settings_revision, reason
 KNOWN_COLUMNS = "{s}_id id entity_sync {s}_version {s}_life settings_revision reason"
 BY_RECORD = store.Prepared(
     lambda integration, family, entity, ids, *, side, columns: RecordLink.objects.filter(
         **{"integration": integration, "family": family, f"{side}_entity": entity, f"{side}_id__in": ids, "ended": 0}
-    ).values_list(*columns.format(s=side).split())
+    ).values_list(*columns.format(s=side, o=OTHER[side]).split())
 )
 BY_MATCH = store.Prepared(
     lambda integration, family, hashes, *, side, other: RecordLink.objects.filter(
@@ -126,10 +125,13 @@ class Staging:
         known = self._known(entity, family, [record.id for record in records])
         differing: list[tuple[Record, Pair]] = []
         new: list[Record] = []
+        # A record that flows nowhere and can be nobody's partner needs no link (invoices, where quotes come from the right).
+        welcome = [pair for pair in pairs if pair.match or pair.flows(OTHER[self.side])]
         for record in records:
             brief = known.get(record.id)
             if brief is None:
-                new.append(record)
+                if welcome or record.marker:
+                    new.append(record)
                 continue
             self.seen.append(brief[0])
             pair = self.ctx.by_id.get(brief[1])
@@ -139,7 +141,7 @@ class Staging:
             return
         rows = self._rows(entity, family, [record.id for record, _ in differing])
         changed = [(rows[record.id], record, pair) for record, pair in differing]
-        chosen = [(record, *self._choose(pairs, record)) for record in new]
+        chosen = [(record, *self._choose(welcome or pairs, record)) for record in new]
         for record, _, _ in chosen:
             self.new_keys[entity, record.id] = self.ctx.world.key()
         keys = self._keys([(record, pair) for _, record, pair in changed] + [(r, p) for r, p, _ in chosen])
@@ -196,6 +198,8 @@ class Staging:
                 self.touches.append((*version, row.id))
             return
         pending, reason, args = self._pending(row, staged, outside)
+        # The left is read first: a link keeps its older revision until its right record has been looked at, too.
+        read = self.side == "right" or row.other_life not in (Life.LIVE, Life.ARCHIVED)
         self.updates.append(
             (
                 *version,
@@ -206,7 +210,7 @@ class Staging:
                 pending,
                 reason,
                 args,
-                pair.revision,
+                pair.revision if read else row.settings_revision,
                 self.ctx.run.pk,
                 row.id,
             )
@@ -283,7 +287,9 @@ class Staging:
                 )
         return found
 
-    def _candidates(self, family: str, hashes: Sequence[str]) -> dict[tuple[int, str], list[tuple[int, str | None, str]]]:
+    def _candidates(
+        self, family: str, hashes: Sequence[str]
+    ) -> dict[tuple[int, str], list[tuple[int, str | None, str]]]:
         """Return (pair, hash) -> links whose other side has that match value and which are not partners yet."""
         found: dict[tuple[int, str], list[tuple[int, str | None, str]]] = {}
         other = OTHER[self.side]
@@ -294,9 +300,7 @@ class Staging:
                 found.setdefault((entity_sync, str(match)), []).append(candidate)
         return found
 
-    def _join(
-        self, link_id: int, bounds: str, record: Record, pair: Pair, values: CanonicalValues, match: str
-    ) -> None:
+    def _join(self, link_id: int, bounds: str, record: Record, pair: Pair, values: CanonicalValues, match: str) -> None:
         pending, reason = (Pending.SKIPPED, "outside") if bounds else (Pending.DIRTY, "changed")
         self.seen.append(link_id)
         self.new_keys.pop((record.entity, record.id), None)

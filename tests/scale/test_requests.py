@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from connectors.transport.apilog import ApiLog
 from tests.scale.agreement import differences
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
-CUSTOMERS = int(os.environ.get("SCALE_RECORDS", "10000"))
+CUSTOMERS = 10_000
 # What a run asks besides feeds and writes, by method and path: logins, who we are, descriptions, small lists of choices.
 ASIDE = (
     "/oauth2/", "/tokens/", "EntityDefinitions", "GlobalOptionSetDefinitions", "RelationshipDefinitions", "WhoAmI",
