@@ -27,8 +27,8 @@ from connectors.sync import decisions
 from connectors.sync.compile import SettingsError
 from connectors.sync.explain import explain
 from connectors.sync.health import overview
-from connectors.sync.mapping import LEFT, RIGHT
 from connectors.sync.presets import apply_preset, presets
+from connectors.sync.rules import LEFT, RIGHT
 from connectors.sync.run import describe
 from connectors.transport import connected, redaction
 from connectors.transport.vault import CredentialsUnreadable

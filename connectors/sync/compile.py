@@ -8,12 +8,11 @@ from datetime import timedelta
 
 from connectors.contract import Connector, Entity, Field, Kind, Write
 from connectors.models import EntitySync, FieldMapping, Integration, PicklistMapping
-from connectors.sync.mapping import (
+from connectors.sync.rules import (
     ARCHIVED,
     CONDITIONS,
     LEFT,
     RIGHT,
-    TRANSFORMS,
     Condition,
     FieldRule,
     OptionTable,
@@ -21,6 +20,7 @@ from connectors.sync.mapping import (
     Side,
     Window,
 )
+from connectors.sync.transforms import TRANSFORMS
 
 _ARCHIVED_FIELD = Field(ARCHIVED, Kind.BOOLEAN, "Inactive")
 

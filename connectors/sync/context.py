@@ -11,7 +11,8 @@ from connectors.contract import Connector, Entity, Ref
 from connectors.models import Event, Integration, RecordLink, Run, Scope
 from connectors.sync import store
 from connectors.sync.compile import Described, compile_pairs
-from connectors.sync.mapping import LEFT, RIGHT, Mapper, Pair, Side
+from connectors.sync.mapping import Mapper
+from connectors.sync.rules import LEFT, RIGHT, Pair, Side
 from connectors.sync.world import World
 
 

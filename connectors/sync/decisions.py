@@ -16,8 +16,8 @@ from django.db.models import F
 
 from connectors.models import Connection, Event, RecordChange, RecordLink
 from connectors.sync import promotions
-from connectors.sync.mapping import LEFT, OTHER, RIGHT, Side
 from connectors.sync.plan import Pending
+from connectors.sync.rules import LEFT, OTHER, RIGHT, Side
 from connectors.sync.values import decode, encode
 
 State = RecordLink.State

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from connectors.sync.mapping import LEFT, OTHER, RIGHT, FieldRule, Side
+from connectors.sync.rules import LEFT, OTHER, RIGHT, FieldRule, Side
 from connectors.sync.values import Canonical, CanonicalValues
 
 MISSING: Canonical = "\x00missing"

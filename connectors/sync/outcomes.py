@@ -12,10 +12,10 @@ from connectors.contract import Fetched, Operation, Outcome, Record, Result, Ret
 from connectors.models import Promotion, RecordChange, RecordLink
 from connectors.sync import store
 from connectors.sync.context import Context, modified_text
-from connectors.sync.mapping import ARCHIVED, OTHER, Pair, Side
 from connectors.sync.plan import DELETED, Life, Pending
 from connectors.sync.planning import release, rest
 from connectors.sync.pull import fetch_and_stage, stage_records
+from connectors.sync.rules import ARCHIVED, OTHER, Pair, Side
 from connectors.sync.stage import ENDED, LINKED
 from connectors.sync.values import CanonicalValues, decode, encode
 
@@ -169,7 +169,8 @@ def _links(ids: Sequence[int]) -> dict[int, LinkRow]:
 
 
 LINK_SET = (
-    "base", "{s}_staged", "{s}_quirk", "{o}_staged", "{o}_quirk", "{s}_entity", "{s}_id", "{s}_version", "{s}_modified", "{s}_life", "{s}_match",
+    "base", "{s}_staged", "{s}_quirk", "{o}_staged", "{o}_quirk",
+    "{s}_entity", "{s}_id", "{s}_version", "{s}_modified", "{s}_life", "{s}_match",
     "state", "ended", "pending", "reason", "args", "waits_on", "touched_run",
 )  # fmt: skip
 
@@ -234,7 +235,8 @@ def _written_row(
         life = Life.GONE
         return (
             link.base, _staged(link, side), _quirk(link, side), _staged(link, other), _quirk(link, other),
-            pair.entity(side).name, record_id, outcome.version, modified_text(outcome.modified), int(life), "", ENDED, link.id, None, "", "", None, ctx.run.pk, link.id,
+            pair.entity(side).name, record_id, outcome.version, modified_text(outcome.modified), int(life), "", ENDED, link.id,
+            None, "", "", None, ctx.run.pk, link.id,
         )  # fmt: skip
     base = {**decode(link.base), **{n: v for n, v in item.after.items() if n in pair.tracked}}
     quirk = {n: v for n, v in decode(_quirk(link, side)).items() if n not in item.after}
@@ -260,7 +262,8 @@ def _written_row(
     pending, reason, args, waits_on = _after(item, staged, staged_other, other_open)
     return (
         encode(base), staged, encode(quirk) if quirk else "", staged_other, encode(quirk_other) if quirk_other else "",
-        pair.entity(side).name, record_id, outcome.version, modified_text(outcome.modified), int(Life.ARCHIVED if archived else Life.LIVE), pair.match_hash({**base, **own}),
+        pair.entity(side).name, record_id, outcome.version, modified_text(outcome.modified),
+        int(Life.ARCHIVED if archived else Life.LIVE), pair.match_hash({**base, **own}),
         LINKED, 0, pending, reason, args, waits_on, ctx.run.pk, link.id,
     )  # fmt: skip
 
@@ -274,7 +277,8 @@ def _archived_for_a_delete(
         base[ARCHIVED] = True
     return (
         encode(base), _staged(link, side), _quirk(link, side), _staged(link, OTHER[side]), _quirk(link, OTHER[side]),
-        pair.entity(side).name, item.operation.id, outcome.version, modified_text(outcome.modified), int(Life.ARCHIVED), pair.match_hash(base),
+        pair.entity(side).name, item.operation.id, outcome.version, modified_text(outcome.modified), int(Life.ARCHIVED),
+        pair.match_hash(base),
         LINKED, 0, int(Pending.SKIPPED), "deleted", encode({"side": OTHER[side]}), None, ctx.run.pk, link.id,
     )  # fmt: skip
 

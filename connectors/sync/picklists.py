@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from connectors.contract import Connector, Kind, Option
 from connectors.models import EntitySync, FieldMapping, Integration, PicklistMapping
-from connectors.sync.mapping import LEFT, RIGHT, Side
+from connectors.sync.rules import LEFT, RIGHT, Side
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
 
-from connectors.contract import Removal, Verb
-from connectors.sync.mapping import ARCHIVED, LEFT, OTHER, RIGHT, Kind, Pair, Side, references
+from connectors.contract import Kind, Removal, Verb
+from connectors.sync.mapping import references
 from connectors.sync.merge import Merge, Moments, merge
+from connectors.sync.rules import ARCHIVED, LEFT, OTHER, RIGHT, Pair, Side
 from connectors.sync.values import CanonicalValues, parse_datetime
-
 
 DELETED = "~deleted"  # in a base: the delete of the other side has been carried out here by making the record inactive
 

@@ -13,9 +13,10 @@ from connectors.sync import store
 from connectors.sync.compile import tolerance
 from connectors.sync.context import Context
 from connectors.sync.guards import Guard
-from connectors.sync.mapping import LEFT, OTHER, RIGHT, Pair, Side, references, resolved
+from connectors.sync.mapping import references, resolved
 from connectors.sync.plan import Context as PlanContext
 from connectors.sync.plan import Decision, Life, LinkState, Pending, PlannedWrite, SideState, decide
+from connectors.sync.rules import LEFT, OTHER, RIGHT, Pair, Side
 from connectors.sync.stage import DISCONNECTED, ENDED, HELD, LINKED, NEW, WAITERS
 from connectors.sync.values import CanonicalValues, decode, encode
 

@@ -12,8 +12,8 @@ from django.conf import settings
 from connectors.contract import Connector
 from connectors.models import Connection, EntitySync, FieldMapping, Integration, PicklistMapping, Scope
 from connectors.sync.compile import Described, SettingsError, compile_pairs
-from connectors.sync.mapping import LEFT, RIGHT, Side
 from connectors.sync.picklists import Unmapped, match_picklists
+from connectors.sync.rules import LEFT, RIGHT, Side
 
 FOLDER = Path(__file__).resolve().parent.parent / "presets"
 SYNC_KEYS = frozenset(

@@ -11,8 +11,8 @@ from django.db import transaction
 
 from connectors.models import EntitySync, Promotion, RecordLink
 from connectors.sync.explain import REASONS
-from connectors.sync.mapping import OTHER, Side
 from connectors.sync.plan import Pending
+from connectors.sync.rules import OTHER, Side
 from connectors.sync.values import decode
 
 
@@ -71,7 +71,7 @@ def promote(sync: EntitySync, record_ids: Iterable[str], *, now: datetime, by: U
 def _target(sync: EntitySync) -> Side:
     for side in ("left", "right"):
         if sync.push.get(side) == "on_request":
-            return side  # type: ignore[return-value]
+            return side
     raise NotPromotable(f"{sync} writes records without being asked: there is nothing to promote.")
 
 

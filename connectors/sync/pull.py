@@ -8,8 +8,8 @@ from connectors.contract import CursorExpired, Page, Record
 from connectors.models import Cursor, RecordLink
 from connectors.sync import guards, store
 from connectors.sync.context import Context
-from connectors.sync.mapping import LEFT, OTHER, RIGHT, Side
 from connectors.sync.plan import Life
+from connectors.sync.rules import LEFT, OTHER, RIGHT, Side
 from connectors.sync.stage import Staging
 
 LOOK_UP = 500  # ids asked for at once when absence must be proved

@@ -22,10 +22,11 @@ from connectors.contract import (
 from connectors.models import Integration, RecordChange, RecordLink, Scope
 from connectors.sync import store
 from connectors.sync.context import Context, FenceLost
-from connectors.sync.mapping import LEFT, RIGHT, Pair, Side, Unfit, Unlinked, references
+from connectors.sync.mapping import Unfit, Unlinked, references
 from connectors.sync.outcomes import Item, fingerprint, park, record_outcomes
 from connectors.sync.plan import Pending
 from connectors.sync.pull import fetch_and_stage
+from connectors.sync.rules import LEFT, RIGHT, Pair, Side
 from connectors.sync.values import CanonicalValues, decode, encode, wire_text
 
 COLUMNS = (

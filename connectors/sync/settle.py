@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from connectors.contract import Batch, Operation, Outcome, Result, Safe, Verb
+from connectors.contract import Batch, Operation, Outcome, Record, Result, Safe, Verb
 from connectors.models import RecordChange, RecordLink
 from connectors.sync.context import Context
-from connectors.sync.mapping import LEFT, RIGHT, Pair, Side
 from connectors.sync.outcomes import Item, record_outcomes
 from connectors.sync.plan import Pending
 from connectors.sync.push import deliver
+from connectors.sync.rules import LEFT, RIGHT, Pair, Side
 from connectors.sync.values import decode, wire_values
 
 KEY_KEPT = timedelta(
@@ -121,7 +121,16 @@ def _look_up(ctx: Context, pair: Pair, side: Side, items: list[Item]) -> list[It
         else:
             fetched = connector.fetch(entity.name, [item.operation.id], wanted)
             found = next(iter(fetched.records), None)
-        if found is None or (item.operation.verb is not Verb.CREATE and not _same(found.values, item)):
+        expect = item.operation.expect
+        if found is not None and item.operation.verb is not Verb.CREATE and expect:
+            if found.version == expect:
+                missing.append(item)  # nobody has written since, so the first try was not carried out
+                continue
+            if not _done(found, item):
+                moved = Outcome(item.operation.key, Result.CONFLICT, found.id, message="it has changed meanwhile")
+                record_outcomes(ctx, pair, side, [item], [moved])
+                continue
+        if found is None or (item.operation.verb is not Verb.CREATE and not _done(found, item)):
             missing.append(
                 replace(
                     item, operation=replace(item.operation, expect=found.version if found else item.operation.expect)
@@ -145,6 +154,14 @@ def _unique_value(pair: Pair, side: Side, item: Item) -> tuple[str, str]:
             if own is not None and own.findable and isinstance(value, str) and value:
                 return own.name, value
     return "", ""
+
+
+def _done(found: Record, item: Item) -> bool:
+    """Whether a record that is there shows what an earlier try may have done to it."""
+    verb = item.operation.verb
+    if verb in (Verb.ARCHIVE, Verb.RESTORE):
+        return found.archived == (verb is Verb.ARCHIVE)
+    return verb is not Verb.DELETE and _same(found.values, item)
 
 
 def _same(values: object, item: Item) -> bool:

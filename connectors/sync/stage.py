@@ -12,8 +12,8 @@ from connectors.contract import Gone, Record
 from connectors.models import RecordLink
 from connectors.sync import store
 from connectors.sync.context import Context, modified_text
-from connectors.sync.mapping import OTHER, Pair, Side
 from connectors.sync.plan import Life, Pending
+from connectors.sync.rules import OTHER, Pair, Side
 from connectors.sync.values import CanonicalValues, decode, encode
 
 NEW, LINKED, HELD, ENDED, DISCONNECTED = 0, 1, 2, 3, 4  # RecordLink.State
@@ -41,7 +41,10 @@ class Row:
     other_life: int
 
 
-ROW_COLUMNS = "id {s}_id {s}_version {s}_life {s}_staged {s}_quirk base state pending reason settings_revision entity_sync key args {o}_life"
+ROW_COLUMNS = (
+    "id {s}_id {s}_version {s}_life {s}_staged {s}_quirk base state pending reason settings_revision entity_sync key args "
+    "{o}_life"
+)
 
 Known: TypeAlias = "tuple[int, int, str, int, int, str]"  # id, entity_sync, version, life, settings_revision, reason
 KNOWN_COLUMNS = "{s}_id id entity_sync {s}_version {s}_life settings_revision reason"

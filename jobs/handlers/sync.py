@@ -16,8 +16,8 @@ from connectors.contract import AuthError, Connector, ConnectorError, PermanentE
 from connectors.models import Connection, RecordChange, Run, Scope
 from connectors.sync.compile import SettingsError
 from connectors.sync.context import FenceLost
-from connectors.sync.mapping import LEFT, RIGHT
 from connectors.sync.picklists import match_picklists
+from connectors.sync.rules import LEFT, RIGHT
 from connectors.sync.run import advance, describe, start_run, take
 from connectors.sync.world import World
 from connectors.transport import check, connected

@@ -20,7 +20,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--mutant", default="", help="take one design rule away and stop at the first seed that notices")
+    parser.add_argument(
+        "--mutant", default="", help="take one design rule away and stop at the first seed that notices"
+    )
     options = parser.parse_args(argv)
     os.environ["DATABASE_URL"] = "sqlite://:memory:"
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -34,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     from tests.sync.machine import play
     from tests.sync.mutants import MUTANTS
 
+    noticed = AssertionError if options.mutant else Exception
     started, failed = time.monotonic(), 0
     with MUTANTS[options.mutant]() if options.mutant else nullcontext():  # type: ignore[attr-defined]
         for seed in range(options.first, options.first + options.seeds):
@@ -41,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
                 with transaction.atomic():
                     try:
                         play(seed, options.steps)
-                    except (AssertionError if options.mutant else Exception) as problem:
+                    except noticed as problem:
                         failed += 1
                         print(f"seed {seed}: {type(problem).__name__}: {str(problem)[:300]}", flush=True)
                     transaction.set_rollback(True)

@@ -16,7 +16,7 @@ from connectors.contract import Batch, ConnectorError, Lock, Outcome, RetryableE
 from connectors.memory.connector import Memory
 from connectors.memory.store import MemoryStore, entity
 from connectors.models import Connection, FieldMapping, RecordChange, RecordLink, Run
-from connectors.sync.mapping import ARCHIVED
+from connectors.sync.rules import ARCHIVED
 from connectors.sync.run import advance, mark_settings_changed, start_run
 from tests.sync.worlds import TwoSystems
 
@@ -267,7 +267,9 @@ class History(TwoSystems):
         """I6, I7: what a person deleted comes back only as a new record, and only for an edit that the policy lets win."""
         for name, record_id in self.deleted_by_user:
             if name == store.name:
-                assert record_id not in store.tables["person"], f"{store.name} {record_id} was deleted and is alive again"
+                assert record_id not in store.tables["person"], (
+                    f"{store.name} {record_id} was deleted and is alive again"
+                )
         source = self.right if store is self.left else self.left
         rows = RecordChange.objects.filter(side=store.name, verb="create", status="written")
         again = Counter(rows.values_list(f"link__{source.name}_id", flat=True))
@@ -307,7 +309,9 @@ class History(TwoSystems):
             for kept in store.tables["person"].values():
                 link = RecordLink.objects.filter(ended=0, **{f"{side}_id": kept.id}).first()
                 assert link is not None, f"{store.name} {kept.id} was passed over"
-                assert getattr(link, f"{side}_version") == str(kept.version), f"{store.name} {kept.id}: a change was passed over"
+                assert getattr(link, f"{side}_version") == str(kept.version), (
+                    f"{store.name} {kept.id}: a change was passed over"
+                )
 
     def settle_and_judge(self) -> None:
         """I1, I2, I13: with people and faults at rest, few runs reach agreement, and then nothing moves any more."""
@@ -343,7 +347,9 @@ class History(TwoSystems):
                 assert left is not None and right is not None, f"link {link.pk} is agreed, but a record is missing"
                 for field in MERGED:
                     assert left.values[field] == right.values[field], f"link {link.pk} is agreed, but {field} differs"
-                assert not self.archives or left.archived == right.archived, f"link {link.pk} is agreed, one is inactive"
+                assert not self.archives or left.archived == right.archived, (
+                    f"link {link.pk} is agreed, one is inactive"
+                )
             else:
                 assert link.reason, f"link {link.pk} is not in agreement and says no reason"
                 assert link.reason not in ("changed", "planned"), f"link {link.pk} was left as {link.reason!r}"

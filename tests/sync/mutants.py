@@ -11,9 +11,9 @@ from django.db import IntegrityError, transaction
 
 from connectors.models import RecordChange, RecordLink
 from connectors.sync import plan, push, run
-from connectors.sync.mapping import LEFT, OTHER, RIGHT
 from connectors.sync.merge import POLICIES
 from connectors.sync.plan import Decision, LinkState
+from connectors.sync.rules import LEFT, OTHER, RIGHT
 from connectors.sync.stage import Staging
 from tests.sync.machine import History
 
@@ -48,7 +48,10 @@ def unconditional_writes() -> Iterator[None]:
         item = real(*args, **named)  # type: ignore[arg-type]
         return replace(item, operation=replace(item.operation, expect=""))
 
-    with patch.object(push, "_item", careless), patch.object(push, "_with_current", lambda ctx, pair, side, items: items):
+    with (
+        patch.object(push, "_item", careless),
+        patch.object(push, "_with_current", lambda ctx, pair, side, items: items),
+    ):
         yield
 
 
@@ -92,9 +95,8 @@ def cursor_before_its_page() -> Iterator[None]:
             waiting.clear()
             real_point(self, name)  # may crash: then the page is lost
             for page in pages:
-                with suppress(IntegrityError):  # a later page may have told the same record
-                    with transaction.atomic():
-                        real_apply(page)
+                with suppress(IntegrityError), transaction.atomic():  # a later page may have told the same record
+                    real_apply(page)
         else:
             real_point(self, name)
 

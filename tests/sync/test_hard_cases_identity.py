@@ -67,7 +67,10 @@ def test_two_families_hold_the_same_record_with_a_partner_in_each() -> None:
     world.add_sync("primary contact", "person", "contact", ("name", "email"))
     left = world.left.create("person", {"name": "Ada"})
     world.run()
-    assert sorted(RecordLink.objects.filter(left_id=left).values_list("family", flat=True)) == ["person", "primary contact"]
+    assert sorted(RecordLink.objects.filter(left_id=left).values_list("family", flat=True)) == [
+        "person",
+        "primary contact",
+    ]
     world.left.put("person", left, {"email": "ada@example.com"})
     world.settle()
     for name in ("person", "contact"):
@@ -288,7 +291,9 @@ def test_a_second_candidate_makes_all_of_them_ambiguous_wherever_the_page_ends(p
     run = world.run()
     world.run("comprehensive")
     links = RecordLink.objects.filter(reason="ambiguous", pending=RecordLink.Pending.CONFLICT)
-    records = {(side, i) for pair in links.values_list("left_id", "right_id") for side, i in zip("lr", pair, strict=True)}
+    records = {
+        (side, i) for pair in links.values_list("left_id", "right_id") for side, i in zip("lr", pair, strict=True)
+    }
     same = {("l", "1"), ("r", "1001"), ("r", "1003")}
     assert records - {("l", None), ("r", None)} == same
     assert run.counts["entities"]["person"]["conflict"] == links.count()

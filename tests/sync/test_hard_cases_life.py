@@ -10,7 +10,7 @@ from connectors.contract import Field, Kind
 from connectors.memory.store import ALL_VERBS
 from connectors.models import RecordChange, RecordLink
 from connectors.sync import decisions
-from connectors.sync.mapping import ARCHIVED
+from connectors.sync.rules import ARCHIVED
 from tests.sync.hard_world import Hard, person
 
 pytestmark = pytest.mark.django_db

@@ -133,7 +133,9 @@ def test_what_else_was_edited_in_a_record_with_a_cut_text_still_flows() -> None:
 
 
 def test_a_text_that_the_mapping_cuts_is_no_change_afterwards() -> None:
-    world = Hard(right_entity=person(Field("code", Kind.TEXT, max_length=5)), left_entity=person(Field("code", Kind.TEXT)))
+    world = Hard(
+        right_entity=person(Field("code", Kind.TEXT, max_length=5)), left_entity=person(Field("code", Kind.TEXT))
+    )
     world.map("code", "code", transform="truncate")
     left, right = world.pair_up(code="A long code")
     world.run("comprehensive")
@@ -373,7 +375,8 @@ def test_both_filled_and_different_goes_by_the_policy_and_keeps_the_loser() -> N
 
 
 @pytest.mark.parametrize(
-    "settings", [{"policy": "right"}, {"prevents": ["right.update"]}, {"match": [["email>email"]]}, {"on_delete": "ask"}]
+    "settings",
+    [{"policy": "right"}, {"prevents": ["right.update"]}, {"match": [["email>email"]]}, {"on_delete": "ask"}],
 )
 def test_a_change_of_settings_makes_nobodys_record_changed(settings: dict[str, object]) -> None:
     world = grown()

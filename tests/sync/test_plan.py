@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 
 from connectors.contract import Field, Kind, Verb
 from connectors.memory.store import entity
-from connectors.sync.mapping import ARCHIVED, LEFT, OTHER, RIGHT, FieldRule, Pair, Side
 from connectors.sync.merge import POLICIES, Moments, merge
 from connectors.sync.plan import Context, Decision, Life, LinkState, Pending, SideState, decide
+from connectors.sync.rules import ARCHIVED, LEFT, OTHER, RIGHT, FieldRule, Pair, Side
 
 NAMES = ("a", "b", "c")
 values = st.dictionaries(st.sampled_from(NAMES), st.sampled_from([None, "1", "2", "3"]), min_size=3, max_size=3)
-moments = st.one_of(st.none(), st.datetimes(datetime(2026, 1, 1), datetime(2026, 1, 2)).map(lambda d: d.replace(tzinfo=UTC)))  # noqa: DTZ001
+moments = st.one_of(
+    st.none(), st.integers(0, 86_400).map(lambda second: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=second))
+)
 
 
 def rules(policy: str, directions: tuple[str, ...]) -> tuple[FieldRule, ...]:
@@ -34,7 +36,15 @@ def link(base: dict | None, left: dict | None, right: dict | None, lives: tuple[
     for side, now, life, moment in ((LEFT, left, lives[0], when[0]), (RIGHT, right, lives[1], when[1])):
         there = life is not Life.NONE
         staged = None if base is not None and now == base else now
-        sides[side] = SideState("person", "1" if there else None, "1", moment.isoformat() if moment else "", life, staged if there else None, {})
+        sides[side] = SideState(
+            "person",
+            "1" if there else None,
+            "1",
+            moment.isoformat() if moment else "",
+            life,
+            staged if there else None,
+            {},
+        )
     return LinkState(1, "k", sides, base)
 
 
@@ -61,7 +71,10 @@ def pretend(state: LinkState, decision: Decision, the_pair: Pair) -> LinkState:
     return LinkState(1, "k", sides, base)
 
 
-LIVES = st.sampled_from([(Life.LIVE, Life.LIVE)] * 4 + [(Life.LIVE, Life.NONE), (Life.NONE, Life.LIVE), (Life.LIVE, Life.GONE), (Life.GONE, Life.LIVE)])
+LIVES = st.sampled_from(
+    [(Life.LIVE, Life.LIVE)] * 4
+    + [(Life.LIVE, Life.NONE), (Life.NONE, Life.LIVE), (Life.LIVE, Life.GONE), (Life.GONE, Life.LIVE)]
+)
 DIRECTIONS = st.tuples(*[st.sampled_from(["both", "both", "to_right", "to_left"])] * 3)
 
 
@@ -89,7 +102,12 @@ def test_every_plan_ends_within_five_rounds_and_loses_nothing(  # type: ignore[n
         raise AssertionError(f"still writing after five rounds: {decision}")
     if decision.pending is None and not decision.end and not decision.respawn:
         for rule in the_pair.merged:
-            kept = {**state.sides[LEFT].quirk, **state.sides[RIGHT].quirk, **decision.kept.get(LEFT, {}), **decision.kept.get(RIGHT, {})}
+            kept = {
+                **state.sides[LEFT].quirk,
+                **state.sides[RIGHT].quirk,
+                **decision.kept.get(LEFT, {}),
+                **decision.kept.get(RIGHT, {}),
+            }
             same = state.now(LEFT).get(rule.name) == state.now(RIGHT).get(rule.name)
             assert same or rule.name in kept, f"agreed, but {rule.name} differs: {entered}"
     else:
@@ -108,7 +126,13 @@ def _nothing_is_lost(state: LinkState, decision: Decision, the_pair: Pair) -> No
 
 
 @settings(max_examples=500, deadline=None, database=None, derandomize=True)
-@given(base=values, left=values, right=values, when=st.tuples(moments, moments), policy=st.sampled_from(["last_updated", "left", "right"]))
+@given(
+    base=values,
+    left=values,
+    right=values,
+    when=st.tuples(moments, moments),
+    policy=st.sampled_from(["last_updated", "left", "right"]),
+)
 def test_the_policy_decides_only_where_both_sides_changed_the_same_field(base, left, right, when, policy) -> None:  # type: ignore[no-untyped-def]
     result = merge(
         rules(policy, ("both", "both", "both")), {LEFT: base, RIGHT: base}, {LEFT: left, RIGHT: right},

@@ -24,8 +24,8 @@ from connectors.dynamics365.simulator import DynamicsSimulator
 from connectors.models import ApiCall, Connection, Integration, RecordLink, Run
 from connectors.quickbooks.simulator import QuickBooksSimulator
 from connectors.simulation import Simulator
-from connectors.sync.mapping import LEFT, RIGHT, Side
 from connectors.sync.presets import apply_preset, presets
+from connectors.sync.rules import LEFT, RIGHT, Side
 from connectors.sync.run import describe
 from connectors.transport import check, connected
 from jobs.states import FINISHED, StatusReason

@@ -10,8 +10,8 @@ from django.core.management.base import BaseCommand, CommandError
 from connectors.contract import ConnectorError
 from connectors.models import Connection, Integration
 from connectors.sync.compile import SettingsError
-from connectors.sync.mapping import LEFT, RIGHT
 from connectors.sync.presets import Applied, Preset, apply_preset, presets
+from connectors.sync.rules import LEFT, RIGHT
 from connectors.transport import connected
 
 

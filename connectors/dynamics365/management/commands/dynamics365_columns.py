@@ -19,12 +19,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("connection", help="name of a Dynamics 365 connection")
-        parser.add_argument("--create", action="store_true", help="make them (needs the right to customize the environment)")
+        parser.add_argument(
+            "--create", action="store_true", help="make them (needs the right to customize the environment)"
+        )
 
     def handle(self, *args: object, **options: object) -> None:
         connection = Connection.objects.filter(name=options["connection"], system="dynamics365").first()
         if connection is None:
-            known = ", ".join(Connection.objects.filter(system="dynamics365").values_list("name", flat=True)) or "none yet"
+            known = (
+                ", ".join(Connection.objects.filter(system="dynamics365").values_list("name", flat=True)) or "none yet"
+            )
             raise CommandError(f"There is no Dynamics 365 connection {options['connection']!r}. There are: {known}.")
         try:
             with connected(connection) as opened:

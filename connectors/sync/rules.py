@@ -1,0 +1,236 @@
+"""Which rules keep two entities in agreement?  Frozen values, compiled from settings and what both systems describe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from hashlib import blake2b
+from typing import Literal
+
+from connectors.contract import Entity, Field, Kind, Ref, Values, Verb, Write
+from connectors.sync.values import CanonicalValues
+
+Side = Literal["left", "right"]
+LEFT: Side = "left"
+RIGHT: Side = "right"
+OTHER: dict[Side, Side] = {LEFT: RIGHT, RIGHT: LEFT}
+ARCHIVED = "~archived"  # a mapping of this name on both sides keeps "inactive" in agreement
+RECORD_ID = "#id"  # stands for the record's own id in a transform's fields
+KeyOf = Callable[[str, str], str | None]  # (entity, id) -> key of its link
+IdOf = Callable[[str, Side], Ref | None]  # (link key, side) -> that side's record
+
+
+@dataclass(frozen=True, slots=True)
+class OptionTable:
+    """Which option is which: key -> token for reading, token -> key for writing."""
+
+    read: Mapping[Side, Mapping[str, str]]
+    write: Mapping[Side, Mapping[str, str]]
+    labels: Mapping[Side, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FieldRule:
+    """One field mapping, with all that is needed to apply it."""
+
+    name: str
+    left: Field | None
+    right: Field | None
+    direction: str = "both"  # both, to_right, to_left
+    policy: str = "last_updated"
+    transform: str = ""
+    args: Mapping[str, object] = field(default_factory=dict)
+    constant: object = None
+    when: str = "always"
+    guard: str = ""
+    required: bool = False
+    options: OptionTable | None = None
+    unmapped: str = "park"
+    default: str = ""
+    rows: tuple[FieldRule, ...] = ()
+
+    def of(self, side: Side) -> Field | None:
+        """Return the field of one side."""
+        return self.left if side == LEFT else self.right
+
+    def flows(self, to: Side) -> bool:
+        """Whether changes of the other side may be written to this one."""
+        return self.direction == "both" or self.direction == f"to_{to}"
+
+    @cached_property
+    def kind(self) -> Kind:
+        """The kind both sides are compared as."""
+        known = self.left or self.right
+        return known.kind if known else Kind.TEXT
+
+    @cached_property
+    def scale(self) -> int | None:
+        """Digits after the point that both sides keep."""
+        scales = [f.scale for f in (self.left, self.right) if f and f.scale is not None]
+        return min(scales) if scales else None
+
+    @cached_property
+    def resolution(self) -> timedelta:
+        """The coarser time resolution."""
+        return max((f.resolution for f in (self.left, self.right) if f and f.resolution), default=timedelta(0))
+
+    def writable(self, side: Side, *, creating: bool) -> bool:
+        """Whether this side takes a value now."""
+        target = self.of(side)
+        if target is None or not self.flows(side) or target.write is Write.NEVER:
+            return False
+        return creating or (target.write is Write.ALWAYS and self.when == "always" and self.constant is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One filter line, judged in the hub."""
+
+    side: Side
+    field: str
+    op: str
+    value: object = None
+
+    def holds(self, values: Values) -> bool:
+        """Judge one record's values."""
+        return CONDITIONS[self.op](values.get(self.field), self.value)
+
+
+def _plain(value: object) -> object:
+    return value.id if isinstance(value, Ref) else value
+
+
+CONDITIONS: dict[str, Callable[[object, object], bool]] = {
+    "filled": lambda value, _: value not in (None, "", False),
+    "empty": lambda value, _: value in (None, "", False),
+    "eq": lambda value, wanted: str(_plain(value)) == str(wanted),
+    "ne": lambda value, wanted: str(_plain(value)) != str(wanted),
+    "zero": lambda value, _: not value,
+    "in": lambda value, wanted: isinstance(wanted, list) and str(_plain(value)) in {str(w) for w in wanted},
+    "not_in": lambda value, wanted: isinstance(wanted, list) and str(_plain(value)) not in {str(w) for w in wanted},
+    "since": lambda value, wanted: value is not None and str(value)[:10] >= str(wanted)[:10],
+}
+
+
+@dataclass(frozen=True)
+class Window:
+    """Records dated outside of this stay as they are: nothing is written, nothing deleted."""
+
+    field: str  # of the left record
+    past: int | None = None  # days
+    future: int | None = None
+
+    def holds(self, values: Values, today: date) -> bool:
+        """Judge one left record; a record without a date is inside."""
+        value = values.get(self.field)
+        if not isinstance(value, date):
+            return True
+        day = value.date() if isinstance(value, datetime) else value
+        age = (today - day).days
+        return (self.past is None or age <= self.past) and (self.future is None or -age <= self.future)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One entity sync, compiled against what both systems describe."""
+
+    id: int
+    name: str
+    family: str
+    position: int
+    left: Entity
+    right: Entity
+    rules: tuple[FieldRule, ...]
+    direction: str = "both"
+    policy: str = "last_updated"
+    on_delete: str = "ask"
+    edit_v_delete: str = "ask"
+    prevents: frozenset[str] = frozenset()
+    window: Window | None = None
+    filters: tuple[Condition, ...] = ()
+    match: tuple[tuple[str, ...], ...] = ()
+    on_request: frozenset[Side] = frozenset()  # sides that take only promoted records
+    revision: int = 1
+
+    def entity(self, side: Side) -> Entity:
+        """Return one side's entity."""
+        return self.left if side == LEFT else self.right
+
+    def flows(self, to: Side) -> bool:
+        """Whether records may be written to this side at all."""
+        return self.direction == "both" or self.direction == f"to_{to}"
+
+    def prevented(self, side: Side, verb: str) -> bool:
+        """Whether a person has switched this operation off."""
+        return f"{side}.{'update' if verb in (Verb.ARCHIVE, Verb.RESTORE) else verb}" in self.prevents
+
+    @cached_property
+    def by_name(self) -> dict[str, FieldRule]:
+        """Rules by mapping name."""
+        return {rule.name: rule for rule in self.rules}
+
+    @cached_property
+    def referring(self) -> dict[str, FieldRule]:
+        """Rules whose values may point at other records."""
+        return {rule.name: rule for rule in self.rules if rule.kind is Kind.REF or rule.rows}
+
+    @cached_property
+    def merged(self) -> tuple[FieldRule, ...]:
+        """Rules that take part in the merge: both sides present, not only at creation."""
+        return tuple(
+            r
+            for r in self.rules
+            if r.constant is None and r.left and r.right and r.when == "always" and r.direction != "none"
+        )
+
+    @cached_property
+    def tracked(self) -> frozenset[str]:
+        """Names of the merged rules: what "changed" is judged by."""
+        return frozenset(rule.name for rule in self.merged)
+
+    @cached_property
+    def keeps_archived(self) -> bool:
+        """Whether "inactive" is a value in agreement."""
+        return ARCHIVED in self.by_name
+
+    def wanted(self, side: Side) -> frozenset[str]:
+        """Names of the fields that must be read on one side."""
+        names: set[str] = set()
+        for rule in self.rules:
+            own = rule.of(side)
+            if own is not None and own.name != ARCHIVED and rule.constant is None:
+                names.add(own.name)
+                if side == source_side(rule):
+                    names.update(n for n in fields_arg(rule) if n != RECORD_ID)
+        names.update(c.field for c in self.filters if c.side == side)
+        if side == LEFT and self.window:
+            names.add(self.window.field)
+        return frozenset(names)
+
+    def inside(self, side: Side, values: Values, today: date) -> str:
+        """Return '' when filter and window hold, else which of them does not."""
+        if any(c.side == side and not c.holds(values) for c in self.filters):
+            return "filter"
+        if side == LEFT and self.window and not self.window.holds(values, today):
+            return "window"
+        return ""
+
+    def match_hash(self, values: CanonicalValues) -> str:
+        """Return what partners have in common at first sight: a hash of the first alternative that is filled, or ''."""
+        for number, names in enumerate(self.match):
+            parts = [values.get(name) for name in names]
+            if all(part not in (None, "") for part in parts):
+                text = "\x1f".join(" ".join(str(part).casefold().split()) for part in parts)
+                return blake2b(f"{number}\x1e{text}".encode(), digest_size=16).hexdigest()
+        return ""
+
+
+def source_side(rule: FieldRule) -> Side:
+    return RIGHT if rule.direction == "to_left" else LEFT
+
+
+def fields_arg(rule: FieldRule) -> list[str]:
+    names = rule.args.get("fields", [])
+    return [str(n) for n in names] if isinstance(names, list) else []
