@@ -22,12 +22,13 @@ class EmptySide(Exception):
 def pull(ctx: Context) -> None:
     """Read every feed of both sides, left first, so that the right can find its partners.  Resumes where it stopped."""
     comprehensive = ctx.run.mode == "comprehensive"
+    cursors = {(cursor.side, cursor.feed): cursor for cursor in ctx.scope.cursors.all()}
     for side in (LEFT, RIGHT):
         for feed, wanted in ctx.feeds(side).items():
             name = f"{side}:{feed}"
             if name in ctx.run.progress.get("pulled", []):
                 continue
-            cursor, _ = Cursor.objects.get_or_create(scope=ctx.scope, side=side, feed=feed)
+            cursor = cursors.get((side, feed)) or Cursor.objects.create(scope=ctx.scope, side=side, feed=feed)
             if comprehensive or not cursor.complete_at or _read_in_delta(ctx, side, feed):
                 _round(ctx, cursor, side, feed, wanted, comprehensive)
             _mark_pulled(ctx, name)

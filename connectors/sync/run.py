@@ -35,19 +35,20 @@ def start_run(
 ) -> Run:  # fmt: skip
     """Begin a run: it takes the scope's fence, so that an older run writes nothing more."""
     Scope.objects.filter(pk=scope.pk).update(fence=F("fence") + 1)
-    scope.refresh_from_db()
+    fresh = Scope.objects.select_related("integration").get(pk=scope.pk)
+    scope.fence, scope.full_wanted, scope.last_full_at = fresh.fence, fresh.full_wanted, fresh.last_full_at
     Run.objects.filter(scope=scope, finished_at__isnull=True).exclude(phase=Run.Phase.PROPOSED).update(
         phase=Run.Phase.FAILED, finished_at=world.now(), error="Interrupted; the next run went on from where it was."
     )
-    if scope.full_wanted or not scope.last_full_at:
-        mode = "comprehensive" if scope.last_full_at else mode
+    if scope.full_wanted and scope.last_full_at:
+        mode = Run.Mode.COMPREHENSIVE
     return Run.objects.create(
-        integration=scope.integration,
+        integration=fresh.integration,
         scope=scope,
         mode=mode,
         purpose=purpose,
         entities=entities or [],
-        settings_revision=Integration.objects.values_list("revision", flat=True).get(pk=scope.integration_id),
+        settings_revision=fresh.integration.revision,
         fence=scope.fence,
         started_at=world.now(),
         asked_by=asked_by,  # type: ignore[misc]
@@ -64,7 +65,7 @@ def advance(run: Run, world: World, *, slice_over: Callable[[], bool] | None = N
     try:
         _steps(ctx)
     except Interrupted:
-        _store_progress(ctx)
+        _count_requests(ctx)
         return False
     except EmptySide as guard:
         _stop_by_guard(ctx, [str(guard)])
@@ -85,11 +86,14 @@ def take(run: Run) -> None:
 
 def _retake(run: Run, world: World) -> None:
     """A resumed run works by today's settings; what it planned by older ones is planned anew."""
-    run.refresh_from_db()
-    run.scope.refresh_from_db()
+    fresh = Run.objects.select_related("scope", "integration__left", "integration__right").get(pk=run.pk)
+    for field in Run._meta.concrete_fields:
+        setattr(run, field.attname, getattr(fresh, field.attname))
+    run.scope, run.integration = fresh.scope, fresh.integration
+    run.scope.integration = fresh.integration
     if run.scope.fence != run.fence:
         raise FenceLost("Another run has taken over.")
-    revision = Integration.objects.values_list("revision", flat=True).get(pk=run.integration_id)
+    revision = run.integration.revision
     if revision != run.settings_revision:
         with world.transaction("settings changed"):
             planned = RecordChange.objects.filter(run=run, open=1)
@@ -123,12 +127,12 @@ def _steps(ctx: Context) -> None:
         _phase(ctx, Run.Phase.PLAN)
         if not run.approved_at:
             plan(ctx)
-            tripped = check_guards(ctx)
-            if tripped:
-                _stop_by_guard(ctx, tripped)
-                return
         if not RecordChange.objects.filter(run=run, open=1).exists():
             break
+        tripped = [] if run.approved_at else check_guards(ctx)
+        if tripped:
+            _stop_by_guard(ctx, tripped)
+            return
         _phase(ctx, Run.Phase.PUSH)
         _push(ctx)
         if run.approved_at:
@@ -172,10 +176,6 @@ def _settle(ctx: Context) -> None:
 def _phase(ctx: Context, phase: str) -> None:
     """Remember the phase; written with the next progress, since an idle run writes one row at its end."""
     ctx.run.phase = phase
-
-
-def _store_progress(ctx: Context) -> None:
-    _count_requests(ctx)
 
 
 def _count_requests(ctx: Context) -> None:
@@ -241,12 +241,14 @@ def _finish(ctx: Context) -> None:
 
 def count_outcomes(run: Run) -> dict[str, object]:
     """Count how each link touched in this run ended: exactly one outcome each."""
-    names = {sync.pk: sync.name for sync in EntitySync.objects.filter(integration=run.integration_id)}
     entities: dict[str, dict[str, object]] = {}
     links = RecordLink.objects.filter(touched_run=run.pk)
     rows = links.values_list("entity_sync", "pending").annotate(total=Count("id")).order_by()
     touched = list(rows)
-    written = _written(run) if touched else {}
+    if not touched:
+        return {"entities": {}, "adds_up": True}
+    written = _written(run)
+    names = dict(EntitySync.objects.filter(integration=run.integration_id).values_list("pk", "name"))
     for sync_id, pending, total in touched:
         counts = entities.setdefault(names[sync_id], _zero())
         counts["touched"] = int(str(counts["touched"])) + total

@@ -6,7 +6,8 @@ import pytest
 
 from connectors.contract import Field, Kind, Ref
 from connectors.memory.store import entity
-from connectors.models import Event, RecordChange, RecordLink
+from connectors.models import Cursor, Event, RecordChange, RecordLink
+from connectors.sync import decisions
 from connectors.sync.explain import explain
 from tests.sync.hard_world import NAME, Hard, person
 
@@ -309,3 +310,53 @@ def test_two_twins_on_one_side_are_not_paired_with_one_on_the_other() -> None:
     world.run()
     assert world.written == 0
     assert RecordLink.objects.filter(reason="ambiguous").count() == 3
+
+
+# Held, disconnected, restored
+
+
+@pytest.mark.parametrize("mode", ["delta", "comprehensive"])
+def test_a_held_record_is_read_and_not_written_until_a_person_releases_it(mode: str) -> None:
+    world = Hard()
+    left, right = world.pair_up(city="Paris")
+    decisions.hold(world.link(left=left), now=world.clock.now(), by="Grace")
+    before = world.written
+    world.left.put("person", left, {"city": "Rome"})
+    world.right.put("person", right, {"email": "a@example.com"})
+    world.run(mode)
+    world.run("comprehensive")
+    assert (world.written, world.link(left=left).reason) == (before, "held")
+    decisions.release(world.link(left=left), now=world.clock.now(), by="Grace")
+    world.settle()
+    assert world.value("right", right, "city") == "Rome"
+    assert world.value("left", left, "email") == "a@example.com"
+
+
+def test_two_records_that_were_disconnected_are_not_paired_again() -> None:
+    world = Hard()
+    left, right = world.pair_up()
+    RecordLink.objects.filter(left_id=left).update(state=RecordLink.State.DISCONNECTED)
+    before = world.written
+    world.left.put("person", left, {"city": "Rome"})
+    world.run()
+    world.left.delete("person", left)
+    world.run()
+    world.run("comprehensive")
+    assert (world.written, RecordLink.objects.count()) == (before, 1)
+    assert world.right.ids("person") == [right]
+
+
+@pytest.mark.parametrize("marker", ["", "ref"])
+def test_after_a_restored_database_what_was_made_since_is_found_and_not_made_again(marker: str) -> None:
+    world = Hard(right_entity=person(MARKER, marker=marker))
+    world.pair_up(city="Rome")
+    early = RecordLink.objects.get().pk
+    world.pair_up(city="Oslo")
+    before = world.written
+    RecordChange.objects.exclude(link=early).delete()
+    RecordLink.objects.exclude(pk=early).delete()  # last night's copy knows nothing of the second record
+    Cursor.objects.update(value="")
+    world.run("comprehensive")
+    world.run()
+    assert world.written == before
+    assert RecordLink.objects.filter(pending__isnull=True).count() == 2
