@@ -230,11 +230,16 @@ class Staging:
     def _pending(self, row: Row, staged: str | None, outside: str) -> tuple[int | None, str, str]:
         if row.state in (HELD, DISCONNECTED):
             return row.pending, row.reason, ""
-        if outside:
-            return int(Pending.SKIPPED), "outside", encode({"why": outside, "side": self.side})
-        if row.reason == "outside" and decode(row.args).get("side") == OTHER[self.side]:
+        told = decode(row.args) if row.reason == "outside" else {}
+        also = {"also": told["also"]} if told.get("also") else {}
+        if told.get("side") == OTHER[self.side]:
             # What this side tells is kept for the merge, but only the side that left the bounds can bring the record back.
-            return row.pending, row.reason, row.args
+            kept: CanonicalValues = {"why": told.get("why"), "side": told["side"]}
+            return int(Pending.SKIPPED), "outside", encode({**kept, "also": outside} if outside else kept)
+        if outside:
+            return int(Pending.SKIPPED), "outside", encode({"why": outside, "side": self.side, **also})
+        if also:  # this side is back, the other one is not
+            return int(Pending.SKIPPED), "outside", encode({"why": told["also"], "side": OTHER[self.side]})
         return int(Pending.DIRTY), "changed", ""
 
     # A record that is new

@@ -123,8 +123,8 @@ def test_a_chain_of_three_is_written_from_its_head_in_one_run() -> None:
 
 def with_companies() -> Hard:
     """People need a company; only companies with a city are synced."""
-    world = Hard(*(), left_entity=person(Field("firm", Kind.REF, refers_to=("firm",))),
-                 right_entity=person(Field("firm", Kind.REF, refers_to=("firm",))))  # fmt: skip
+    needs = Field("firm", Kind.REF, refers_to=("firm",))
+    world = Hard(left_entity=person(needs), right_entity=person(needs))
     for side in ("left", "right"):
         world.add_entity(side, entity("firm", NAME, Field("city", Kind.TEXT)))
     world.add_sync(

@@ -81,6 +81,24 @@ def test_while_a_record_is_outside_an_edit_of_its_partner_is_not_written_to_it(m
     assert world.written == before
 
 
+@pytest.mark.parametrize("first", BOTH)
+def test_a_record_that_left_the_filters_of_both_sides_comes_back_when_both_have_returned(first: str) -> None:
+    world = Hard(filters=[{**PUBLIC[0], "side": side} for side in BOTH])
+    ids = paired(world, city="Rome")
+    for side in BOTH:
+        world.store(side).put("person", ids[side], {"city": "private"})
+        world.run()
+    before = world.written
+    world.store(first).put("person", ids[first], {"city": "Oslo"})
+    world.run()
+    world.run("comprehensive")
+    assert (world.written, world.link(left=ids["left"]).reason) == (before, "outside")
+    world.clock.sleep(60)
+    world.store(other(first)).put("person", ids[other(first)], {"city": "Bern"})
+    world.settle()
+    assert {world.value(side, ids[side], "city") for side in BOTH} == {"Bern"}
+
+
 @pytest.mark.parametrize("also", [{}, {"city": "private"}])
 def test_a_record_outside_of_the_filter_is_not_written_when_its_twin_appears(also: dict[str, str]) -> None:
     world = Hard(filters=PUBLIC)

@@ -146,7 +146,6 @@ def test_a_text_that_the_mapping_cuts_is_no_change_afterwards() -> None:
 def test_a_text_that_is_too_long_parks_the_record_with_the_fields_name() -> None:
     world = Hard()
     left = world.left.create("person", {"name": "Ada", "city": "x" * 41})
-    world.left.entities["person"] = person(Field("longer", Kind.TEXT))
     world.run()
     reason, args = world.state(left=left)
     assert (reason, args["code"], args["field"]) == ("parked", "too long", "city")
