@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from connectors.models import Integration, RecordLink, Run, Scope
+from connectors.models import Integration, Run, Scope
 from connectors.sync import run as engine
 from connectors.sync.promotions import Requested, promote
 from jobs import clock, dispatch
@@ -60,7 +60,7 @@ def request_sync(
             "sync",
             params={"mode": mode, "purpose": purpose, "entities": entities or []},
             lock_key=lock_key(scope),
-            dedupe_key=f"sync:{scope.pk}:{purpose}:{','.join(entities or [])}",
+            dedupe_key=f"sync:{scope.pk}:{purpose}:{mode}:{','.join(entities or [])}",
             priority=priority,
             by=by,
             scope=scope,
@@ -84,12 +84,12 @@ def request_promotion(
     return requested, job
 
 
-def approve_preview(run: Run, *, by: Person = None) -> tuple[Job, int, int]:
+def approve_preview(run: Run, *, by: Person = None, accept_guard: bool = False) -> tuple[Job, int, int]:
     """Approve a preview: exactly its proposals are written by a new job.  Returns (job, approved, bounced)."""
     person = by if isinstance(by, User) else None
     with transaction.atomic():
         try:
-            approved, bounced = engine.approve(run, clock.now(), person)
+            approved, bounced = engine.approve(run, clock.now(), person, accept_guard=accept_guard)
         except ValueError as error:
             raise NotNow(str(error)) from error
         return _go_on(run, by), approved, bounced
@@ -99,19 +99,16 @@ def accept_guard(run: Run, *, by: Person = None) -> Job:
     """Go on with a run that a guard stopped."""
     with transaction.atomic():
         try:
-            engine.accept_guard(run)
+            engine.accept_guard(run, clock.now())
         except ValueError as error:
             raise NotNow(str(error)) from error
         return _go_on(run, by)
 
 
 def _go_on(run: Run, by: Person) -> Job:
+    if not run.integration.enabled or not run.scope.enabled:
+        raise NotNow(f"{run.integration} is switched off. Enable it first.")
     return dispatch.request(
         "sync", lock_key=lock_key(run.scope), dedupe_key=f"run:{run.pk}", priority=Priority.PERSON, by=by, scope=run.scope,
         run=run, params={"purpose": run.purpose},
     )  # fmt: skip
-
-
-def retry_links(links: list[int]) -> int:
-    """Plan parked links again at the next run, because a person has mended the cause."""
-    return RecordLink.objects.filter(pk__in=links, pending=5).update(pending=1, reason="changed", args="")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -91,6 +92,16 @@ class Context:
     def compared_by_values(self, side: Side) -> frozenset[str]:
         """Entities that may change without a new version: a listing compares their values."""
         return frozenset(name for name, entity in self.entities(side).items() if not entity.version_tells_all)
+
+    @contextmanager
+    def transaction(self, name: str) -> Iterator[None]:
+        """A transaction that only the holder of the scope may commit: a worker that was slow to die records nothing."""
+        with self.world.transaction(name):
+            # The lock keeps whoever takes the scope over waiting until this has been committed (SQLite has one writer anyway).
+            rows = Scope.objects.select_for_update().filter(pk=self.scope.pk, fence=self.run.fence)
+            if not rows.values_list("pk", flat=True):
+                raise FenceLost("Another run has taken over: this one writes nothing more.")
+            yield
 
     def check_slice(self) -> None:
         """Raise Interrupted at the end of a slice; what was done so far is stored."""

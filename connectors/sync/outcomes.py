@@ -66,6 +66,9 @@ OPEN_WRITES = store.Prepared(
 )
 
 
+STILL_OPEN = store.Prepared(lambda ids: RecordChange.objects.filter(pk__in=ids, open__in=[2, 3]).values_list("id"))
+
+
 def record_outcomes(
     ctx: Context, pair: Pair, side: Side, items: Sequence[Item], outcomes: Sequence[Outcome], *, repeat: bool = False,
     found: Sequence[Record] | None = None,
@@ -86,7 +89,12 @@ def record_outcomes(
         answers = [(i, replace(o, result=Result.UNKNOWN) if o.result is Result.LATER else o) for i, o in answers]
     written = [(i, o) for i, o in answers if o.result is Result.WRITTEN]
     refused = [(i, o) for i, o in answers if o.result in (Result.REJECTED, Result.EXISTS)]
-    with ctx.world.transaction("record outcomes"):
+    with ctx.transaction("record outcomes"):
+        still = set(STILL_OPEN.read([item.change_id for item, _ in answers]))
+        if len(still) < len(answers):  # somebody else has settled some of them meanwhile
+            answers = [(i, o) for i, o in answers if (i.change_id,) in still]
+            written = [(i, o) for i, o in written if (i.change_id,) in still]
+            refused = [(i, o) for i, o in refused if (i.change_id,) in still]
         _store_written(ctx, pair, side, written, keep=keep)
         for item, outcome in refused:
             _store_refused(ctx, pair, side, item, outcome)

@@ -92,7 +92,7 @@ class Planner:
         for link in states:
             decision = decide(link, context)
             self._store(link, decision, link.id in proposed)
-        with self.ctx.world.transaction("store plan"):
+        with self.ctx.transaction("store plan"):
             store.insert_many(RecordChange, CHANGE_COLUMNS, self.changes)
             store.update_many(RecordLink, LINK_SET, ("id", "revision"), self.links, bump="revision")
             self._respawn()

@@ -80,7 +80,7 @@ def _read_pages(ctx: Context, cursor: Cursor, side: Side, feed: str, wanted: dic
         staging = Staging(ctx, side, by_values)
         staging.prepare(page.records, page.gone)
         last = page.last
-        with ctx.world.transaction("stage page"):
+        with ctx.transaction("stage page"):
             staging.apply()
             if seen is not None:
                 seen.add(staging.seen)
@@ -130,7 +130,7 @@ def fetch_and_stage(ctx: Context, side: Side, entity: str, ids: Sequence[str], *
         ctx.reads[side] += len(fetched.records)
         staging = Staging(ctx, side, frozenset([entity]) if by_values else frozenset())
         staging.prepare(fetched.records, fetched.gone)
-        with ctx.world.transaction("stage fetched"):
+        with ctx.transaction("stage fetched"):
             staging.apply()
         gone.update(item.id for item in fetched.gone)
     return gone
@@ -159,7 +159,7 @@ def _missing(ctx: Context, cursor: Cursor, side: Side, feed: str, seen: Bitmap) 
     cursor.complete_at = ctx.world.now()
     cursor.round += 1
     cursor.gap = ""
-    with ctx.world.transaction("listing complete"):
+    with ctx.transaction("listing complete"):
         cursor.save()
         _release_listing(ctx, OTHER[side])
 

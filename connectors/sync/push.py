@@ -11,8 +11,11 @@ from connectors.contract import (
     Batch,
     Lock,
     Operation,
+    Outcome,
+    PermanentError,
     Record,
     Ref,
+    Result,
     RetryableError,
     Safe,
     Unanswered,
@@ -44,8 +47,8 @@ PLANNED = store.Prepared(
 ALLOWED = store.Prepared(
     lambda ids, integration, revision, scope, fence: RecordChange.objects.filter(
         Exists(RecordLink.objects.filter(pk=OuterRef("link"), revision=OuterRef("link_revision"))),
-        Exists(Integration.objects.filter(pk=integration, revision=revision)),
-        Exists(Scope.objects.filter(pk=scope, fence=fence)),
+        Exists(Integration.objects.filter(pk=integration, revision=revision, enabled=True)),
+        Exists(Scope.objects.filter(pk=scope, fence=fence, enabled=True)),
         pk__in=ids,
         open=1,
     ).values_list("id")
@@ -205,7 +208,7 @@ def _store_refused(
 ) -> None:
     if not parked and not stale and not waiting:
         return
-    with ctx.world.transaction("store refused"):
+    with ctx.transaction("store refused"):
         for change_id, link_id, unfit in parked:
             print_ = fingerprint(pair, side, unfit.code, unfit.field)
             RecordChange.objects.filter(pk=change_id).update(
@@ -257,21 +260,45 @@ def deliver(ctx: Context, pair: Pair, side: Side, batch: Batch, items: Sequence[
     except Unanswered:
         raise
     except RetryableError:
-        if repeat:
-            raise  # this call did nothing, but the first one may have
-        # The system said that nothing was done: the same rows are planned again, with nothing to settle.
-        with ctx.world.transaction("give back"):
-            RecordChange.objects.filter(pk__in=[item.change_id for item in items], open=2).update(
-                status="planned", open=1
-            )
+        if not repeat:  # this call did nothing; but of a repeat, the first one may have
+            _give_back(ctx, items)
         raise
+    except PermanentError as refusal:
+        if repeat:
+            raise
+        if len(items) == 1:
+            outcomes = [_refused_alone(items[0], refusal)]
+        else:
+            _give_back(ctx, items)
+            _one_by_one(ctx, pair, side, items)
+            return
     ctx.world.point("after write")
     record_outcomes(ctx, pair, side, items, outcomes, repeat=repeat)
 
 
+def _give_back(ctx: Context, items: Sequence[Item]) -> None:
+    """The system said that nothing was done: the rows are planned again, with nothing to settle."""
+    with ctx.transaction("give back"):
+        RecordChange.objects.filter(pk__in=[item.change_id for item in items], open=2).update(status="planned", open=1)
+
+
+def _refused_alone(item: Item, refusal: PermanentError) -> Outcome:
+    return Outcome(item.operation.key, Result.REJECTED, code=refusal.code, message=str(refusal))
+
+
+def _one_by_one(ctx: Context, pair: Pair, side: Side, items: Sequence[Item]) -> None:
+    """A batch that is refused as a whole may hold one item that is to blame: it alone is parked, the others are written."""
+    for item in items:
+        batch_key = ctx.world.key()
+        if _mark(ctx, [item], batch_key):
+            deliver(ctx, pair, side, Batch(batch_key, [item.operation]), [item])
+
+
 def _mark(ctx: Context, items: Sequence[Item], batch_key: str) -> list[Item]:
     """Mark the rows as being sent where link, settings and fence are still as planned.  No row, no write."""
-    with ctx.world.transaction("mark sending"):
+    with ctx.transaction("mark sending"):
+        # Under this lock no settings change can slip in between the look and the mark.
+        Integration.objects.select_for_update().get(pk=ctx.integration.pk)
         places = [
             ("sending", 2, batch_key, place, wire_text(item.operation.values), item.operation.expect, item.change_id, 1)
             for place, item in enumerate(items)
@@ -302,8 +329,8 @@ def _allowed(ctx: Context, ids: Sequence[int]) -> set[int]:
 
 def _may_write(ctx: Context) -> bool:
     return (
-        Integration.objects.filter(pk=ctx.integration.pk, revision=ctx.run.settings_revision).exists()
-        and Scope.objects.filter(pk=ctx.scope.pk, fence=ctx.run.fence).exists()
+        Integration.objects.filter(pk=ctx.integration.pk, revision=ctx.run.settings_revision, enabled=True).exists()
+        and Scope.objects.filter(pk=ctx.scope.pk, fence=ctx.run.fence, enabled=True).exists()
     )
 
 
@@ -331,7 +358,7 @@ def _with_current(ctx: Context, pair: Pair, side: Side, items: Sequence[Item]) -
         else:
             kept.append(item.with_current(record))
     if moved:
-        with ctx.world.transaction("store moved"):
+        with ctx.transaction("store moved"):
             RecordChange.objects.filter(pk__in=[item.change_id for item in moved]).update(
                 status="superseded", open=None
             )

@@ -49,6 +49,7 @@ def start_run(
         purpose=purpose,
         entities=entities or [],
         settings_revision=fresh.integration.revision,
+        progress={"wanted": fresh.full_wanted},
         fence=scope.fence,
         started_at=world.now(),
         asked_by=asked_by,  # type: ignore[misc]
@@ -101,7 +102,9 @@ def _retake(run: Run, world: World) -> None:
                 pending=int(Pending.DIRTY), reason="changed"
             )
             planned.update(status="superseded", open=None, message="The settings changed before it was written.")
-            Run.objects.filter(pk=run.pk).update(settings_revision=revision)
+            # What was read by then was read by the older settings: another comprehensive run follows.
+            run.progress = {**run.progress, "wanted": None}
+            Run.objects.filter(pk=run.pk).update(settings_revision=revision, progress=run.progress)
         run.settings_revision = revision
 
 
@@ -146,7 +149,7 @@ def _bounce_changed(ctx: Context) -> None:
     if "reread" not in run.progress:
         run.progress = {**run.progress, "pulled": [], "reread": False}
     pull(ctx)
-    with ctx.world.transaction("bounce changed"):
+    with ctx.transaction("bounce changed"):
         changed = RecordChange.objects.filter(run=run, open=1).exclude(link_revision=F("link__revision"))
         count = changed.update(status="superseded", open=None, message=CHANGED)
         if count:
@@ -193,7 +196,7 @@ def _stop_by_guard(ctx: Context, sentences: list[str]) -> None:
     run.guard = {**run.guard, "tripped": sentences}
     run.phase = Run.Phase.GUARDED
     _count_requests(ctx)
-    with ctx.world.transaction("guarded"):
+    with ctx.transaction("guarded"):
         changes = RecordChange.objects.filter(run=run, open=1)
         RecordLink.objects.filter(changes__in=changes, pending=Pending.PLANNED).update(
             pending=int(Pending.DIRTY), reason="changed"
@@ -204,10 +207,12 @@ def _stop_by_guard(ctx: Context, sentences: list[str]) -> None:
             ctx.event("warning", "guard", sentence)
 
 
-def accept_guard(run: Run) -> None:
-    """A person has looked and says: go on in spite of the guard."""
+def accept_guard(run: Run, now: datetime) -> None:
+    """A person has looked and says: go on in spite of the guard.  Raises ValueError, as for a preview, after an hour."""
     if run.phase != Run.Phase.GUARDED:
         raise ValueError(f"Run {run.pk} was not stopped by a guard; it is {run.get_phase_display().lower()}.")
+    if run.finished_at is not None and (now - run.finished_at).total_seconds() > 3600:
+        raise ValueError(f"Run {run.pk} was stopped more than an hour ago. Run again: the systems may have moved on.")
     run.guard = {**run.guard, "accepted": True}
     Run.objects.filter(pk=run.pk).update(guard=run.guard, finished_at=None)
 
@@ -216,7 +221,10 @@ def _finish_preview(ctx: Context) -> None:
     run = ctx.run
     run.counts = {**run.counts, **count_outcomes(run)}
     _count_requests(ctx)
-    Run.objects.filter(pk=run.pk).update(phase=Run.Phase.PROPOSED, counts=run.counts, finished_at=ctx.world.now())
+    run.guard = {"tripped": tripped} if (tripped := check_guards(ctx)) else {}
+    Run.objects.filter(pk=run.pk).update(
+        phase=Run.Phase.PROPOSED, counts=run.counts, guard=run.guard, finished_at=ctx.world.now()
+    )
 
 
 def _finish(ctx: Context) -> None:
@@ -227,15 +235,18 @@ def _finish(ctx: Context) -> None:
     ctx.reads.clear()
     run.counts = {**run.counts, **count_outcomes(run)}
     run.phase, run.finished_at = Run.Phase.DONE, now
-    with ctx.world.transaction("finish"):
+    with ctx.transaction("finish"):
         Run.objects.filter(pk=run.pk).update(
             phase=run.phase, counts=run.counts, progress=run.progress, finished_at=now, error=""
         )
         done: dict[str, object] = {"last_done_at": now, "failures": 0, "last_error": ""}
         if run.mode == "comprehensive" and not run.entities:
-            done |= {"last_full_at": now, "full_wanted": ""}
+            done["last_full_at"] = now
         elif not ctx.scope.last_full_at and not run.entities:
             done["last_full_at"] = now  # the first run reads everything anyway
+        if "last_full_at" in done:
+            # What made it necessary is done with, unless it came up again under way.
+            Scope.objects.filter(pk=ctx.scope.pk, full_wanted=run.progress.get("wanted")).update(full_wanted="")
         Scope.objects.filter(pk=ctx.scope.pk).update(last_delta_at=now, **done)
 
 
@@ -302,7 +313,7 @@ def _adds_up(counts: dict[str, object]) -> bool:
     return int(str(counts["touched"])) == total + rest and int(str(counts["agreed"])) >= 0
 
 
-def approve(run: Run, now: datetime, by: object = None) -> tuple[int, int]:
+def approve(run: Run, now: datetime, by: object = None, *, accept_guard: bool = False) -> tuple[int, int]:
     """Approve a preview: exactly its proposals become planned writes of the same run.
 
     Returns (approved, bounced): a record that has changed since goes back for review.  Raises ValueError where the run is no
@@ -312,6 +323,8 @@ def approve(run: Run, now: datetime, by: object = None) -> tuple[int, int]:
         raise ValueError(f"Run {run.pk} does not wait for approval; it is {run.get_phase_display().lower()}.")
     if run.finished_at is not None and (now - run.finished_at).total_seconds() > 3600:
         raise ValueError(f"Preview {run.pk} is older than an hour. Make a new one: the systems may have moved on.")
+    if run.guard.get("tripped") and not accept_guard:
+        raise ValueError(f"A guard warns: {' '.join(run.guard['tripped'])} Approve it all the same only after a look.")
     proposals = RecordChange.objects.filter(run=run, status="proposed")
     bounced = 0
     approved: list[int] = []
@@ -348,7 +361,8 @@ def mark_settings_changed(integration: Integration, sync: EntitySync | None = No
     Integration.objects.filter(pk=integration.pk).update(revision=F("revision") + 1)
     syncs = EntitySync.objects.filter(integration=integration)
     (syncs.filter(pk=sync.pk) if sync else syncs).update(revision=F("revision") + 1)
-    Scope.objects.filter(integration=integration, last_full_at__isnull=False).update(full_wanted="settings changed")
+    revision = Integration.objects.values_list("revision", flat=True).get(pk=integration.pk)
+    Scope.objects.filter(integration=integration).update(full_wanted=f"settings changed (revision {revision})")
 
 
 def describe(run: Run) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from connectors.contract import Batch, Operation, Outcome, Record, Result, Safe, Verb
+from connectors.contract import Batch, Operation, Outcome, PermanentError, Record, Result, Safe, Verb
 from connectors.models import RecordChange, RecordLink
 from connectors.sync.context import Context
-from connectors.sync.outcomes import Item, record_outcomes
+from connectors.sync.outcomes import Item, fingerprint, park, record_outcomes
 from connectors.sync.plan import Pending
 from connectors.sync.push import deliver
 from connectors.sync.rules import LEFT, RIGHT, Pair, Side
@@ -42,7 +42,7 @@ def _supersede_planned(ctx: Context) -> None:
     ids = list(rows.values_list("id", flat=True))
     for start in range(0, len(ids), 500):
         block = ids[start : start + 500]
-        with ctx.world.transaction("supersede"):
+        with ctx.transaction("supersede"):
             RecordLink.objects.filter(changes__in=block, pending=Pending.PLANNED).update(
                 pending=int(Pending.DIRTY), reason="changed"
             )
@@ -72,7 +72,12 @@ def _settle_batch(ctx: Context, pair: Pair, side: Side, batch_key: str) -> None:
         RecordChange.objects.filter(pk__in=[item.change_id for item in items]).update(
             batch_key=batch_key, at=ctx.world.now(), status="sending", open=2
         )
-    deliver(ctx, pair, side, Batch(batch_key, operations), items, repeat=True)
+    try:
+        deliver(ctx, pair, side, Batch(batch_key, operations), items, repeat=True)
+    except PermanentError:
+        # Refused as a whole, now and ever: what an earlier try has done is looked up, the rest is planned anew.
+        missing = _look_up(ctx, pair, side, items)
+        _drop(ctx, missing)
     RecordChange.objects.filter(batch_key=batch_key, open__isnull=True).exclude(sent="").update(sent="")
 
 
@@ -86,7 +91,7 @@ def _forbidden(pair: Pair, side: Side, item: Item) -> bool:
 
 def _drop(ctx: Context, items: list[Item]) -> None:
     if items:
-        with ctx.world.transaction("drop"):
+        with ctx.transaction("drop"):
             RecordChange.objects.filter(pk__in=[item.change_id for item in items]).update(
                 status="superseded", open=None, message="Switched off before it was written."
             )
@@ -117,7 +122,12 @@ def _look_up(ctx: Context, pair: Pair, side: Side, items: list[Item]) -> list[It
             if entity.safe is Safe.CLIENT_ID:
                 found = next(iter(connector.fetch(entity.name, [item.operation.id], wanted).records), None)
             elif name:
-                found = next(iter(connector.find(entity.name, name, [value])), None)
+                found = next(
+                    (r for r in connector.find(entity.name, name, [value]) if _ours(pair, side, name, r, item)), None
+                )
+            else:
+                _park_unknown(ctx, pair, side, item)
+                continue
         else:
             fetched = connector.fetch(entity.name, [item.operation.id], wanted)
             found = next(iter(fetched.records), None)
@@ -153,7 +163,30 @@ def _unique_value(pair: Pair, side: Side, item: Item) -> tuple[str, str]:
             value = item.operation.values.get(own.name) if own else None
             if own is not None and own.findable and isinstance(value, str) and value:
                 return own.name, value
+    for name, value in item.operation.values.items():
+        own = entity.field(name)
+        if own is not None and own.findable and isinstance(value, str) and value:
+            return name, value
     return "", ""
+
+
+def _ours(pair: Pair, side: Side, name: str, found: Record, item: Item) -> bool:
+    """A record found by what it was matched by is ours; by any other field only when all that was sent stands in it."""
+    matched = {own.name for names in pair.match for n in names if (r := pair.by_name.get(n)) and (own := r.of(side))}
+    return name in matched or name == pair.entity(side).marker or _same(found.values, item)
+
+
+def _park_unknown(ctx: Context, pair: Pair, side: Side, item: Item) -> None:
+    """Nothing tells whether the record was made, and nothing finds it: a person looks, rather than making it twice."""
+    message = (
+        "Nobody answered when this record was made, and it can't be looked for. See whether it is there; then retry."
+    )
+    with ctx.transaction("park unknown"):
+        print_ = fingerprint(pair, side, "outcome unknown", "")
+        RecordChange.objects.filter(pk=item.change_id).update(
+            status="rejected", open=None, code="outcome unknown", message=message, fingerprint=print_
+        )
+        park(ctx, item.link_id, "outcome unknown", "", message, side, print_)
 
 
 def _done(found: Record, item: Item) -> bool:

@@ -24,12 +24,14 @@ from connectors.transport import check, connected
 from connectors.transport.apilog import ApiLog
 from jobs.context import JobContext
 from jobs.dispatch import UNUSABLE
-from jobs.handlers import Answer, Finished, Sliced
+from jobs.handlers import Answer, Finished, NotApplicable, Sliced, Snoozed
+from jobs.models import Job
 
 logger = logging.getLogger(__name__)
 # Points at which nothing is half done: here a job may be cancelled, and a lost lease is noticed before the next write.
 SAFE_POINTS = frozenset({"page read", "before mark sending", "before store plan"})
 STORED = frozenset({"after stage page", "after record outcomes"})
+WAIT_FOR_ANOTHER = timedelta(seconds=10)
 COUNT_EVERY = 2.0  # seconds between two looks at how many writes are left
 
 
@@ -44,10 +46,17 @@ class SyncHandler:
     def run(self, context: JobContext) -> Answer:
         """Carry the run on until it is done or the slice is over."""
         scope = Scope.objects.select_related("integration__left", "integration__right").get(pk=context.scope_id or 0)
+        if not scope.enabled or not scope.integration.enabled:
+            return NotApplicable(f"{scope.integration} is switched off.")
+        ahead = _run_ahead(context, scope)
+        if ahead:
+            return Snoozed(WAIT_FOR_ANOTHER, ahead)
         log = ApiLog()
         with ExitStack() as open_transports:
             world = _world(context, log, open_transports)
             run = _run(context, scope, world)
+            if run.phase == Run.Phase.FAILED:
+                return NotApplicable(f"Run {run.pk} was overtaken by a newer one.")
             watch = _Watch(context, run)
             world.point = watch.point
             try:
@@ -70,6 +79,15 @@ class SyncHandler:
             return Sliced()
         run.refresh_from_db()
         return Finished({"run": run.pk, "summary": describe(run), "counts": run.counts})
+
+
+def _run_ahead(context: JobContext, scope: Scope) -> str:
+    """A run in slices, an approved preview or a waiting retry is brought to its end before another begins."""
+    if context.run_id is not None:
+        return ""
+    others = Job.objects.open().filter(scope=scope, run__isnull=False, run__finished_at__isnull=True)
+    other = others.exclude(pk=context.job_id).first()
+    return f"Run {other.run_id} of job {other.pk} is not at its end yet." if other else ""
 
 
 def _world(context: JobContext, log: ApiLog, open_transports: ExitStack) -> World:

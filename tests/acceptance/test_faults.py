@@ -6,10 +6,11 @@ from datetime import timedelta
 import pytest
 
 from connectors.models import Connection, Event, RecordChange, Run
+from connectors.sync import decisions
 from connectors.transport import check
+from jobs import clock
 from jobs.models import Job, JobTransition
 from jobs.states import StatusReason
-from jobs.syncing import retry_links
 from jobs.worker import run_in_process
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -173,7 +174,8 @@ def test_an_item_that_is_refused_is_parked_with_its_reason_and_the_rest_goes_on(
     busy.settle()
     assert busy.links("customer").filter(pending=5).count() == len(parked)
     # ... but when a person asks.
-    assert retry_links([link.pk for link in parked]) == len(parked)
+    done, refused = decisions.many(list(parked), lambda link: decisions.retry(link, now=clock.now()))
+    assert (len(done), refused) == (len(parked), [])
     assert_all_well(busy)
 
 

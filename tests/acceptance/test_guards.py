@@ -275,3 +275,26 @@ def test_the_first_run_of_a_careful_integration_is_a_preview(fresh):
     fresh.settle()
     fresh.assert_agreed()
     fresh.assert_nothing_doubled()
+
+
+def test_another_run_waits_for_an_approved_preview(hub):
+    """What a person approved is written as approved, also when somebody presses Sync now in between."""
+    hub.settle()
+    hub.create_customers(3)
+    preview = hub.run_of(hub.settle(hub.sync(preview=True)))
+    unticked = RecordChange.objects.filter(run=preview, status="proposed").first()
+    decide_proposals(preview, [unticked.pk], drop=True)
+    approval, approved, _ = approve_preview(preview)
+    other = hub.sync()
+    assert other.status is StatusReason.WAITING, "the newcomer waits"
+    assert run_in_process(approval).status is StatusReason.SUCCEEDED
+    assert len(hub.creates("right", "account")) >= approved
+    unticked.refresh_from_db()
+    assert unticked.status == "dropped"
+
+
+def test_a_job_of_an_integration_that_was_switched_off_does_nothing(hub):
+    job = request_sync(hub.integration)
+    Integration.objects.update(enabled=False)
+    assert run_in_process(job).status is StatusReason.NOT_APPLICABLE
+    assert hub.writes("right") == 0

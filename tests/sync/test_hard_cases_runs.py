@@ -9,9 +9,9 @@ import pytest
 
 from connectors.contract import Field, Kind, Lock, Safe, Value
 from connectors.models import RecordChange, RecordLink, Run
+from connectors.sync import decisions
 from connectors.sync.explain import explain
 from connectors.sync.run import advance, approve, decide_proposals
-from jobs.syncing import retry_links
 from tests.sync.hard_world import Hard, person
 
 pytestmark = pytest.mark.django_db
@@ -333,7 +333,9 @@ def test_a_parked_record_is_tried_on_request() -> None:
     world.right.put("person", str(world.link(left=first).right_id), {"email": None})
     world.run()  # the first is mended, but nobody has said that the second may go
     assert world.link(left=second).reason == "parked"
-    assert retry_links([world.link(left=second).pk, world.link(left=first).pk]) == 1
+    links = [world.link(left=second), world.link(left=first)]
+    done, left_out = decisions.many(links, lambda link: decisions.retry(link, now=world.clock.now()))
+    assert (done, len(left_out)) == ([links[0]], 1)
     world.run()
     assert world.names(world.right) == ["First", "Second"]
 
