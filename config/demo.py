@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+import shlex
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent / "var" / "demo"
@@ -25,9 +26,26 @@ def prepare_environment() -> None:
     )
     os.environ.setdefault("DEMO_DATABASE_URL", f"sqlite:///{FOLDER / 'demo.sqlite3'}")
     os.environ["DATABASE_URL"] = os.environ["DEMO_DATABASE_URL"]
+    os.environ["WORKER_RUN_FILE"] = str(FOLDER / "worker.json")
     os.environ.setdefault("WORKERS", "2")
     os.environ.setdefault("QUEUE_POLL_SECONDS", "0.2")
     os.environ.setdefault("LOG_LEVEL", "WARNING")
+
+
+def main() -> None:
+    """Print the demo's environment for a shell: eval "$(python -m config.demo)"."""
+    prepare_environment()
+    names = (
+        "READ_DOT_ENV",
+        "SECRET_KEY",
+        "CREDENTIAL_KEYS",
+        "ALLOWED_PRIVATE_NETWORKS",
+        "HTTPS",
+        "DATABASE_URL",
+        "WORKER_RUN_FILE",
+    )
+    for name in names:
+        print(f"export {name}={shlex.quote(os.environ[name])}")
 
 
 def _kept(name: str, fresh: str) -> str:
@@ -37,3 +55,7 @@ def _kept(name: str, fresh: str) -> str:
         path.touch(mode=0o600)
         path.write_text(fresh)
     return path.read_text()
+
+
+if __name__ == "__main__":
+    main()

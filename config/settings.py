@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import environ
+from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -37,10 +38,19 @@ CREDENTIAL_KEYS = [
     if key.strip()
 ]
 
+for _key in CREDENTIAL_KEYS:
+    try:
+        Fernet(_key)
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            "CREDENTIAL_KEYS holds a key that is none: each is 32 bytes in URL-safe base64. See .env.example."
+        ) from error
+
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-# Set to True behind a proxy that ends TLS and sets X-Forwarded-Proto.
 HTTPS = env.bool("HTTPS", default=not DEBUG)
+# False where TLS ends in this process: there anybody could claim https with a header of his own.
+BEHIND_PROXY = HTTPS and env.bool("BEHIND_PROXY", default=True)
 
 INSTALLED_APPS = [
     "unfold.apps.BasicAppConfig",  # the plain "unfold" would put its own site in the place of ours
@@ -89,7 +99,8 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'var' / 'syncline.sqlite3'}")}
+DATABASE_URL = env.str("DATABASE_URL", default="") or f"sqlite:///{BASE_DIR / 'var' / 'syncline.sqlite3'}"
+DATABASES = {"default": env.db_url_config(DATABASE_URL)}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     name = str(DATABASES["default"]["NAME"])
     if name and ":memory:" not in name:
@@ -119,6 +130,7 @@ USE_TZ = True
 USE_I18N = False
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
+STATIC_ROOT.mkdir(exist_ok=True)  # whitenoise warns at each start where there is none
 WHITENOISE_USE_FINDERS = True
 
 SECURE_CONTENT_TYPE_NOSNIFF = True
@@ -126,8 +138,8 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SESSION_COOKIE_HTTPONLY = True
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
 if HTTPS:
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000)
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True
@@ -162,7 +174,7 @@ WORKERS = env.int("WORKERS", default=4)
 WORKER_BEAT_SECONDS = env.float("WORKER_BEAT_SECONDS", default=20.0)  # a task through the queue proves that it works
 WORKER_STALL_SECONDS = env.float("WORKER_STALL_SECONDS", default=180.0)
 WORKER_GRACE_SECONDS = env.float("WORKER_GRACE_SECONDS", default=30.0)
-WORKER_RUN_FILE = env.str("WORKER_RUN_FILE", default=str(BASE_DIR / "var" / "worker.json"))  # one worker for each
+WORKER_RUN_FILE = env.str("WORKER_RUN_FILE", default="") or str(BASE_DIR / "var" / "worker.json")  # one worker for each
 WORKER_CHORES = env.list("WORKER_CHORES", default=[])  # "dotted.function=seconds", called in the worker's loop
 SYNCLINE_TEST_CLOCK = env.str("SYNCLINE_TEST_CLOCK", default="")  # tests only: a file with the time, see jobs/clock.py
 REDIS_URL = env.str("REDIS_URL", default="")

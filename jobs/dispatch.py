@@ -52,8 +52,9 @@ def request(
     parent: Job | None = None,
     object_ref: str = "",
     repeat_of: Job | None = None,
+    here: bool = False,
 ) -> Job:
-    """Ask for a job in the caller's transaction; it is handed out after the commit.
+    """Ask for a job in the caller's transaction; it is handed out after the commit, but for one to be run `here`.
 
     Where an open job has the dedupe key already, that one is returned, and marked to run once more if it has begun.
     """
@@ -77,7 +78,7 @@ def request(
         created_at=now,
     )
     job = _insert_or_join(wanted, name_of(by))
-    if priority == Priority.PERSON:
+    if priority == Priority.PERSON and not here:
         # robust: a queue that is away must not turn the person's committed request into an error page.
         transaction.on_commit(attempt, robust=True)
     return job

@@ -41,6 +41,7 @@ def request_sync(
     entities: list[str] | None = None,
     by: Person = None,
     priority: Priority = Priority.PERSON,
+    here: bool = False,
 ) -> Job:
     """Ask for a run.  The very first run of an integration whose `first_run` is "preview" becomes a preview.
 
@@ -64,11 +65,12 @@ def request_sync(
             priority=priority,
             by=by,
             scope=scope,
+            here=here,
         )
 
 
 def request_promotion(
-    integration: Integration, entity_sync: str, record_ids: list[str], *, by: Person = None
+    integration: Integration, entity_sync: str, record_ids: list[str], *, by: Person = None, here: bool = False
 ) -> tuple[Requested, Job | None]:
     """Queue records that flow only on request, and ask for a run that writes them.
 
@@ -80,7 +82,7 @@ def request_promotion(
         raise NotNow(f"{integration} has no entity sync {entity_sync!r}. It has: {known}.")
     with transaction.atomic():
         requested = promote(sync, record_ids, now=clock.now(), by=by if isinstance(by, User) else None)
-        job = request_sync(integration, by=by) if requested.queued else None
+        job = request_sync(integration, by=by, here=here) if requested.queued else None
     return requested, job
 
 

@@ -29,9 +29,10 @@ from jobs.context import JobCancelled, JobContext, LeaseLost
 from jobs.handlers import Answer, Finished, HandlerClass, NotApplicable, Sliced, Snoozed, handler_class
 from jobs.models import Job, new_token
 from jobs.retries import ErrorClass, GiveUp
-from jobs.states import READY, Actor, IllegalTransition, Priority, StatusReason
+from jobs.states import READY, RUNNING, Actor, IllegalTransition, Priority, StatusReason
 
 S = StatusReason
+FOLLOW_EVERY = 0.5  # seconds between two looks at a job that a worker has taken
 TRACEBACK_KEPT = 8000  # characters
 rng = random.SystemRandom()
 logger = logging.getLogger(__name__)
@@ -78,6 +79,23 @@ def run_in_process(job: Job) -> Job:
             _settle(job, context, S.CANCELLED, "stopped at the keyboard", cancel_requested=True)
             raise
     job.refresh_from_db()
+    return job
+
+
+def run_here(job: Job) -> Job:
+    """Run a job in this process, or follow it to its end where a worker was quicker to take it.
+
+    Raises JobBusy where it can't begin, because another job holds its lock.
+    """
+    try:
+        return run_in_process(job)
+    except JobBusy:
+        job.refresh_from_db()
+        if job.status in READY:
+            raise
+    while job.status in RUNNING:
+        time.sleep(FOLLOW_EVERY)
+        job.refresh_from_db()
     return job
 
 

@@ -112,11 +112,12 @@ def _changed(
     name = rule.name
     if not left_changed and not right_changed:
         return
+    if left == right:
+        # Also where only one has changed: to what the other holds anyway, in its own way of storing the agreed value.
+        result.agreed[name], result.rule[name] = left, "the same on both sides by now"
+        return
     if left_changed and right_changed:
-        if left == right:
-            result.agreed[name], result.rule[name] = left, "changed alike on both sides"
-        else:
-            _both(rule, left, right, moments, result)
+        _both(rule, left, right, moments, result)
         return
     source: Side = LEFT if left_changed else RIGHT
     value = left if left_changed else right
@@ -130,6 +131,15 @@ def _changed(
         result.to[OTHER[source]][name], result.rule[name] = value, f"changed on the {source}"
 
 
+def _why(policy: str, moments: Moments) -> str:
+    if policy == "last_updated" and moments.left and moments.right:
+        if abs(moments.right - moments.left) <= moments.tolerance:
+            seconds = moments.tolerance.total_seconds()
+            return f"updated within {seconds:g} s of each other, which the clocks can't tell apart: the left wins"
+        return "the last update wins"
+    return {"last_updated": "the last update wins", "ask": "a person decides"}.get(policy, f"{policy} wins")
+
+
 def _both(rule: FieldRule, left: Canonical, right: Canonical, moments: Moments, result: Merge) -> None:
     """Both sides hold something else and nothing tells that one is older, but the policy."""
     name = rule.name
@@ -140,9 +150,7 @@ def _both(rule: FieldRule, left: Canonical, right: Canonical, moments: Moments, 
         return
     if to_left and to_right:
         winner = POLICIES[rule.policy](moments)
-        why = {"last_updated": "the last update wins", "ask": "a person decides"}.get(
-            rule.policy, f"{rule.policy} wins"
-        )
+        why = _why(rule.policy, moments)
     else:
         winner, why = (LEFT if to_right else RIGHT), "flows one way"
     if winner is None:

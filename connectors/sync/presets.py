@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from django.conf import settings
@@ -66,7 +67,7 @@ class Preset:
     left: str  # systems
     right: str
     first_run: str
-    options: Mapping[str, Mapping[str, str]]
+    options: Mapping[str, Mapping[str, Any]]
     entity_syncs: list[dict[str, object]]
 
 
@@ -163,6 +164,17 @@ def apply_preset(
     unknown = sorted(set(given or {}) - set(preset.options))
     if unknown:
         raise SettingsError([f"{preset.name} has no option {', '.join(unknown)}. It has: {', '.join(preset.options)}."])
+    for name, value in (given or {}).items():
+        choices = preset.options[name].get("choices")
+        if choices and value not in choices:
+            raise SettingsError([f"{preset.name}: {name} is one of {', '.join(choices)}, not {value!r}."])
+    twin = Integration.objects.filter(preset=preset.name, left=ends[LEFT], right=ends[RIGHT]).first()
+    if twin is not None:
+        raise SettingsError(
+            [
+                f"{twin} keeps {ends[LEFT]} and {ends[RIGHT]} in agreement by the same preset already. Two of them would make records twice."
+            ]
+        )
     words = {
         **{option: str(what.get("default", "")) for option, what in preset.options.items()},
         **(given or {}),

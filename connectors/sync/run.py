@@ -222,8 +222,12 @@ def _finish_preview(ctx: Context) -> None:
     run.counts = {**run.counts, **count_outcomes(run)}
     _count_requests(ctx)
     run.guard = {"tripped": tripped} if (tripped := check_guards(ctx)) else {}
+    something = RecordChange.objects.filter(run=run, status="proposed").exists()
     Run.objects.filter(pk=run.pk).update(
-        phase=Run.Phase.PROPOSED, counts=run.counts, guard=run.guard, finished_at=ctx.world.now()
+        phase=Run.Phase.PROPOSED if something else Run.Phase.DONE,
+        counts=run.counts,
+        guard=run.guard,
+        finished_at=ctx.world.now(),
     )
 
 

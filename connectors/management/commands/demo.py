@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,11 +25,13 @@ from connectors.dynamics365.simulator import DynamicsSimulator
 from connectors.models import ApiCall, Connection, Integration, RecordLink, Run
 from connectors.quickbooks.simulator import QuickBooksSimulator
 from connectors.simulation import Simulator
+from connectors.sync.plan import Pending
 from connectors.sync.presets import apply_preset, presets
 from connectors.sync.rules import LEFT, RIGHT, Side
 from connectors.sync.run import describe
 from connectors.transport import check, connected
 from jobs.states import FINISHED, StatusReason
+from jobs.supervisor import AlreadyRunning, RunFile
 from jobs.syncing import request_sync
 
 NAMES: dict[Side, str] = {LEFT: "QuickBooks (simulated)", RIGHT: "Dynamics 365 (simulated)"}
@@ -55,21 +58,39 @@ class Command(BaseCommand):
         records = int(str(options["records"]))
         if records < 1:
             raise CommandError("--records must be at least 1.")
-        self._fresh_database()
-        with ExitStack() as running:
-            self.left = QuickBooksSimulator(records=records, seed=int(str(options["seed"])), limits=records <= 500)
-            self.right = DynamicsSimulator(seed=int(str(options["seed"])))
-            for simulator in (self.left, self.right):
-                running.enter_context(simulator)
-            integration = self._integration()
-            running.callback(stop_group, self._worker())
-            result = self._story(integration)
-            if not options["once"] and result["ok"]:
-                self._serve(int(str(options["port"])))
+        port = 0 if options["once"] else int(str(options["port"]))
+        if port and not _free(port):
+            raise CommandError(
+                f"Port {port} is taken, perhaps by another demo. Stop that, or choose one: --port {port + 1}"
+            )
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler)  # ends like Ctrl-C, so that nothing is left running
+        try:
+            result = self._play(records, int(str(options["seed"])), port)
+        except KeyboardInterrupt:
+            self.say("Stopped.")
+            sys.exit(130)
         if options["json"]:
             self.stdout.write(json.dumps(result))
         if not result["ok"]:
             raise CommandError("The demo did not end as it should; see above.")
+
+    def _play(self, records: int, seed: int, port: int) -> dict[str, object]:
+        """Set up, sync, and serve at `port` (0: not at all)."""
+        _check_no_worker()
+        self._fresh_database()
+        with ExitStack() as running:
+            self.left = QuickBooksSimulator(records=records, seed=seed, limits=records <= 500)
+            self.right = DynamicsSimulator(seed=seed)
+            for simulator in (self.left, self.right):
+                running.enter_context(simulator)
+            integration = self._integration()
+            self.worker = self._worker()
+            running.callback(stop_group, self.worker)
+            result = self._story(integration)
+            if port and result["ok"]:
+                self._serve(port)
+        return result
 
     def say(self, text: str) -> None:
         """Tell a person how far it is; with --json this goes to the error output."""
@@ -130,8 +151,11 @@ class Command(BaseCommand):
         runs.append(self._sync(integration, "delta"))
         ok = all(run.pop("ok") for run in runs)
         quiet = all(_written(run) == 0 for run in (runs[1], runs[3]))
-        agreed = RecordLink.objects.filter(integration=integration, pending__isnull=True).count()
-        self.say(f"{agreed} records are in agreement.")
+        links = RecordLink.objects.filter(integration=integration, ended=0)
+        agreed, waiting = links.filter(pending__isnull=True).count(), links.filter(pending=Pending.WAITING).count()
+        self.say(f"{agreed} of {links.count()} records are in agreement.")
+        if waiting:
+            self.say(f"{waiting} wait for a customer that is inactive in QuickBooks and therefore left out.")
         return {"runs": runs, "ok": bool(ok and quiet)}
 
     def _sync(self, integration: Integration, mode: str) -> dict[str, object]:
@@ -142,6 +166,8 @@ class Command(BaseCommand):
                 raise CommandError(
                     f"Job {job.pk} is {job.status.label.lower()} after {PATIENCE} s: {job.error_message}"
                 )
+            if self.worker.poll() is not None:
+                raise CommandError(f"The worker has stopped (code {self.worker.returncode}); see above.")
             time.sleep(0.2)
             job.refresh_from_db()
         seconds = round(time.monotonic() - started, 1)
@@ -204,11 +230,27 @@ class Command(BaseCommand):
         )
         try:
             server.wait()
-        except KeyboardInterrupt:
-            self.stdout.write("Stopping.")
         finally:
             server.terminate()
             server.wait(10)
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _check_no_worker() -> None:
+    """Another demo's worker would lose its database under its feet."""
+    try:
+        RunFile(Path(settings.WORKER_RUN_FILE)).close()
+    except AlreadyRunning as error:
+        raise CommandError(f"Another demo seems to run. {error}") from error
 
 
 def stop_group(process: subprocess.Popen[bytes]) -> None:

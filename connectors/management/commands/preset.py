@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
+from collections.abc import Mapping
 
 from django.core.management.base import BaseCommand, CommandError
 
@@ -64,7 +65,7 @@ class Command(BaseCommand):
         for preset in found:
             self.stdout.write(f"{preset.name}: {preset.title} ({preset.left} left, {preset.right} right)")
             for name, what in preset.options.items():
-                self.stdout.write(f"  --set {name}={what.get('default', '')!r}: {what.get('help', '')}")
+                self.stdout.write(f"  --set {name}={what.get('default', '')!r}: {what.get('help', '')}{_choices(what)}")
 
     def _apply(self, preset: Preset, options: dict[str, object]) -> Applied:
         ends = {LEFT: _connection(str(options["left"])), RIGHT: _connection(str(options["right"]))}
@@ -98,3 +99,8 @@ def _connection(name: str) -> Connection:
         known = ", ".join(Connection.objects.values_list("name", flat=True)) or "none yet"
         raise CommandError(f"There is no connection {name!r}. There are: {known}.")
     return found
+
+
+def _choices(what: Mapping[str, object]) -> str:
+    choices = what.get("choices")
+    return f" ({' or '.join(str(c) for c in choices)})" if isinstance(choices, list) else ""

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from connectors.management.commands._common import integration_named
 from connectors.sync.promotions import NotPromotable
 from jobs.syncing import NotNow, request_promotion
-from jobs.worker import JobBusy, run_in_process
+from jobs.worker import JobBusy, run_here
 
 
 class Command(BaseCommand):
@@ -25,9 +25,9 @@ class Command(BaseCommand):
         integration = integration_named(str(options["integration"]))
         ids = [str(i) for i in options["id"]]  # type: ignore[attr-defined]
         try:
-            requested, job = request_promotion(integration, str(options["entity_sync"]), ids)
+            requested, job = request_promotion(integration, str(options["entity_sync"]), ids, here=not options["queue"])
             if job is not None and not options["queue"]:
-                run_in_process(job)
+                run_here(job)
         except (NotNow, NotPromotable, JobBusy) as error:
             raise CommandError(str(error)) from error
         for record_id in requested.already:

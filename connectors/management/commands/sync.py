@@ -17,7 +17,7 @@ from connectors.sync.run import describe
 from jobs.models import Job
 from jobs.states import StatusReason
 from jobs.syncing import NotNow, request_sync
-from jobs.worker import JobBusy, run_in_process
+from jobs.worker import JobBusy, run_here
 
 
 class Command(BaseCommand):
@@ -40,9 +40,10 @@ class Command(BaseCommand):
                 mode=str(options["mode"]),
                 preview=bool(options["preview"]),
                 entities=list(options["entity"]),  # type: ignore[call-overload]
+                here=True,
             )
             with _bar(job, show=sys.stderr.isatty() and not options["json"]):
-                job = run_in_process(job)
+                job = run_here(job)
         except (NotNow, JobBusy) as error:
             raise CommandError(str(error)) from error
         run = job.run
