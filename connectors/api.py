@@ -5,7 +5,7 @@ Every action calls the function that the admin's button and the management comma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import django_filters
@@ -31,7 +31,6 @@ from connectors.sync.presets import apply_preset, presets
 from connectors.sync.rules import LEFT, RIGHT
 from connectors.sync.run import describe
 from connectors.transport import connected, redaction
-from connectors.transport.vault import CredentialsUnreadable
 from jobs import clock
 from jobs.api import JobSerializer
 from jobs.states import IllegalTransition
@@ -115,8 +114,7 @@ class ConnectionSerializer(serializers.ModelSerializer[Connection]):
             known = ", ".join(cls.secrets) or "none"
             raise serializers.ValidationError({"secret": f"Unknown: {', '.join(unknown)}. {cls.title} wants: {known}."})
         if self.instance and self.instance.secret and "settings" in attrs:
-            old, new = self.instance.settings, attrs["settings"]
-            moved = [s.name for s in cls.settings if s.is_url and old.get(s.name) != new.get(s.name)]
+            moved = self.instance.moved(attrs["settings"])
             if moved and set(cls.secrets) - set(given):
                 raise serializers.ValidationError(
                     {"secret": f"{', '.join(moved)} changed: give all of {', '.join(cls.secrets)} again."}
@@ -133,20 +131,8 @@ class ConnectionSerializer(serializers.ModelSerializer[Connection]):
 
     def update(self, instance: Connection, validated_data: dict[str, Any]) -> Connection:
         secret = validated_data.pop("secret", {})
-        with transaction.atomic():
-            for name, value in validated_data.items():
-                setattr(instance, name, value)
-            instance.save(update_fields=list(validated_data) or None)
-            if secret:
-                instance.set_secret({**_kept(instance), **secret})
+        instance.change(validated_data, secret)
         return instance
-
-
-def _kept(connection: Connection) -> Mapping[str, str]:
-    try:
-        return connection.get_secret() if connection.secret else {}
-    except CredentialsUnreadable:
-        return {}  # the keys were lost: what is entered now replaces all
 
 
 class ConnectionViewSet(
@@ -302,7 +288,11 @@ class RunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
         run = self.get_object()
 
         def act() -> Response:
-            job, approved, bounced = approve_preview(run, by=request.user)
+            job, approved, bounced = approve_preview(
+                run,
+                by=request.user,
+                accept_guard=isinstance(request.data, dict) and request.data.get("accept_guard") is True,
+            )
             return _accepted(job, approved=approved, bounced=bounced)
 
         return self.refused(act)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
@@ -31,6 +32,16 @@ from jobs.states import IllegalTransition
 from jobs.syncing import NotNow
 
 MOST_COUNTED = 10_000
+# What people call the rows, in titles and breadcrumbs as in the navigation.  Set here and not in a Meta: a word needs no migration.
+WORDS = {
+    "connectors.RecordLink": ("record", "records"), "connectors.RecordChange": ("change", "changes"),
+    "connectors.FieldMapping": ("mapping", "mappings"), "jobs.WorkerHeartbeat": ("worker", "workers"),
+    "auth.User": ("person", "people"),
+}  # fmt: skip
+for label, (one, many) in WORDS.items():
+    opts = apps.get_model(label)._meta
+    opts.verbose_name, opts.verbose_name_plural = one, many
+apps.get_app_config("auth").verbose_name = "People"
 REFUSALS = (NotNow, Undecidable, IllegalTransition, ConnectorError, SettingsError, UnknownSystem)
 TONES = {
     "Healthy": "good", "Connected": "good", "Succeeded": "good", "Written": "good", "In agreement": "good", "Done": "good",
@@ -208,6 +219,19 @@ class Pressable(admin.ModelAdmin):
         return super().change_view(request, object_id, form_url, {"sl_buttons": buttons, **(extra_context or {})})
 
 
+class Titled:
+    """A row under the title of its page: the frame's breadcrumb says str() of what it is given."""
+
+    def __init__(self, row: Model, title: str) -> None:
+        self._row, self._title = row, title
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._row, name)
+
+    def __str__(self) -> str:
+        return self._title
+
+
 class Page(Pressable):
     """The detail page is a template of its own, not a form."""
 
@@ -228,14 +252,16 @@ class Page(Pressable):
             raise PermissionDenied
         if obj is None:
             raise Http404
+        page = self.page(request, obj)
+        title = str(page.get("title") or obj)
         context = {
             **self.admin_site.each_context(request),
-            "title": str(obj),
+            "title": title,
             "opts": self.opts,
-            "original": obj,
+            "original": Titled(obj, title),
             "object_id": object_id,
             "sl_buttons": self.shown_buttons(request, obj),
-            **self.page(request, obj),
+            **page,
             **(extra_context or {}),
         }
         request.current_app = self.admin_site.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
@@ -26,8 +27,9 @@ SETTING, SECRET = "setting_", "secret_"
 
 
 def system_choices() -> list[tuple[str, str]]:
-    """Return the installed systems with their names."""
-    return [(system, connector_class(system).title) for system in systems()]
+    """Return the installed systems with their names; the one in memory is for developers alone."""
+    shown = [system for system in systems() if settings.DEBUG or system != "memory"]
+    return [(system, connector_class(system).title) for system in shown]
 
 
 class NewConnectionForm(forms.ModelForm):
@@ -68,10 +70,8 @@ class ConnectionForm(forms.ModelForm):
         if self.errors or not self.instance.secret:
             return cleaned
         cls = connector_class(self.instance.system)
-        before = {s.name: s.default for s in cls.settings} | dict(self.instance.settings)
-        moved = [
-            s.label for s in cls.settings if s.is_url and cleaned.get(SETTING + s.name, "") != before.get(s.name, "")
-        ]
+        labels = {s.name: s.label for s in cls.settings}
+        moved = [labels.get(name, name) for name in self.instance.moved(self.given_settings())]
         missing = [name for name in cls.secrets if not cleaned.get(SECRET + name)]
         if moved and missing:
             raise forms.ValidationError(
@@ -190,18 +190,16 @@ class ConnectionAdmin(Pressable, ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: Connection, form: Any, change: bool) -> None:
         """Settings and secrets; what was left empty stays."""
-        if not isinstance(form, ConnectionForm):
+        if not change:
             super().save_model(request, obj, form, change)
             return
-        obj.settings = form.given_settings()
-        super().save_model(request, obj, form, change)
-        given = form.given_secrets()
-        if given:
-            try:
-                kept = obj.get_secret() if obj.secret else {}
-            except CredentialsUnreadable:
-                kept = {}
-            obj.set_secret({**kept, **given})
+        columns: dict[str, object] = {"name": obj.name} if "name" in form.changed_data else {}
+        secrets: dict[str, str] = {}
+        if isinstance(form, ConnectionForm):
+            if any(field.startswith(SETTING) for field in form.changed_data):
+                columns["settings"] = form.given_settings()
+            secrets = form.given_secrets()
+        obj.change(columns, secrets)
 
     def response_add(self, request: HttpRequest, obj: Connection, post_url_continue: str | None = None) -> HttpResponse:
         """Go on with the settings."""

@@ -12,11 +12,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
-from connectors.admin.base import Button, Page, ReadOnly, badge
+from connectors.admin.base import Button, Page, Pressable, ReadOnly, ago, badge, link_to
 from connectors.admin.show import Shower, change_values, name_of
-from connectors.models import EntitySync, Event, RecordChange, RecordLink
-from connectors.sync import decisions
-from connectors.sync.explain import REASONS, explain
+from connectors.models import EntitySync, Event, Promotion, RecordChange, RecordLink
+from connectors.sync import decisions, promotions
+from connectors.sync.explain import REASONS, explain, field_title, reason_word
 from connectors.sync.plan import Pending
 from connectors.sync.values import decode
 from jobs import clock
@@ -105,7 +105,7 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
         Button("resolve_right", "Right wins", permission=may, shown=_can("resolve_right")),
         Button(
             "approve", "Approve the delete", main=True, permission=may, shown=_can("approve"),
-            confirm="The next sync removes the record on the other side. Go on?",
+            confirm="The next sync deletes the other record or makes it inactive, as this page says. Go on?",
         ),
         Button("promote", "Promote", main=True, permission=may, shown=_can("promote")),
         Button("hold", "Hold", permission=may, shown=_can("hold"), help="Nothing is written until it is released."),
@@ -134,8 +134,10 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
         if not link.reason:
             return format_html('<span class="sl-quiet">{}</span>', "–")
         told = decode(link.args)
-        more = str(told.get("message") or told.get("why") or told.get("field") or "")[:90]
-        return format_html('{} <span class="sl-quiet">{}</span>', link.reason, more)
+        word = reason_word(link)
+        why = "" if word == told.get("why") else told.get("why")
+        more = str(told.get("message") or why or field_title(str(told.get("field") or "")))[:90]
+        return format_html('{} <span class="sl-quiet">{}</span>', word, more)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -189,16 +191,14 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
         return "The next sync tries it again."
 
     def resolve_left(self, request: HttpRequest, link: RecordLink) -> str:
-        decisions.resolve(link, "left", now=clock.now(), by=str(request.user))
-        return "The next sync writes the left values to the right."
+        return _resolved(request, link, "left")
 
     def resolve_right(self, request: HttpRequest, link: RecordLink) -> str:
-        decisions.resolve(link, "right", now=clock.now(), by=str(request.user))
-        return "The next sync writes the right values to the left."
+        return _resolved(request, link, "right")
 
     def approve(self, request: HttpRequest, link: RecordLink) -> str:
         side = decisions.approve(link, now=clock.now(), by=str(request.user))
-        return f"The next sync removes the record on the {side}."
+        return f"The next sync deletes the record on the {side} or makes it inactive, as its system allows."
 
     def promote(self, request: HttpRequest, link: RecordLink) -> str:
         decisions.promote(link, now=clock.now(), by=str(request.user))
@@ -257,6 +257,68 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
     @admin.action(description="Release", permissions=["decide"])
     def release_all(self, request: HttpRequest, queryset: QuerySet[RecordLink]) -> None:
         self._all(request, queryset, "released", decisions.release)
+
+
+@admin.register(Promotion)
+class PromotionAdmin(ReadOnly, Pressable, ModelAdmin):
+    """Requests for records that flow only on request, and what became of them."""
+
+    list_display = ["external_id", "entity_sync", "status_badge", "asked", "by", "linked", "reason"]
+    list_filter = ["status", EntitySyncFilter]
+    list_select_related = ["entity_sync", "by", "link"]
+    search_fields = ["=external_id"]
+    fields = ["external_id", "entity_sync", "side", "status", "by", "at", "linked", "reason"]
+    readonly_fields = ["linked"]
+    actions = ["withdraw_all"]
+    may = "connectors.change_promotion"
+    buttons = [
+        Button(
+            "withdraw", "Take back", permission=may, shown=lambda p: p.status == Promotion.Status.QUEUED,
+            help="The record stays where it is, until somebody asks again.",
+        ),
+    ]  # fmt: skip
+
+    @admin.display(description="State", ordering="status")
+    def status_badge(self, promotion: Promotion) -> SafeString:
+        return badge(promotion.get_status_display(), promotion.reason)
+
+    @admin.display(description="Asked", ordering="at")
+    def asked(self, promotion: Promotion) -> SafeString:
+        return ago(promotion.at)
+
+    @admin.display(description="Record")
+    def linked(self, promotion: Promotion) -> SafeString | str:
+        return link_to(promotion.link)
+
+    def withdraw(self, request: HttpRequest, promotion: Promotion) -> str:
+        if not promotions.withdraw([promotion.pk], by=str(request.user)):
+            raise decisions.Undecidable(
+                f"{promotion.external_id}: it is too late, the request is answered or under way."
+            )
+        return "Taken back: the record waits until somebody asks for it again."
+
+    def has_decide_permission(self, request: HttpRequest) -> bool:
+        """Taking back needs the right to change promotions, although nobody edits their columns."""
+        return bool(request.user.has_perm(self.may))
+
+    @admin.action(description="Take back", permissions=["decide"])
+    def withdraw_all(self, request: HttpRequest, queryset: QuerySet[Promotion]) -> None:
+        chosen = list(queryset.filter(status=Promotion.Status.QUEUED)[:MOST_AT_ONCE])
+        count = promotions.withdraw([promotion.pk for promotion in chosen], by=str(request.user))
+        for promotion in Promotion.objects.filter(
+            pk__in=[promotion.pk for promotion in chosen], status=Promotion.Status.WITHDRAWN
+        ):
+            self.log_change(request, promotion, "Taken back.")
+        self.message_user(request, f"{count} taken back.", messages.SUCCESS if count else messages.WARNING)
+
+
+def _resolved(request: HttpRequest, link: RecordLink, winner: str) -> str:
+    again = bool(decode(link.args).get("why"))
+    decisions.resolve(link, winner, now=clock.now(), by=str(request.user))
+    other = "right" if winner == "left" else "left"
+    if again:
+        return f"The next sync makes the record again on the {other}."
+    return f"The next sync writes the {winner} values to the {other}."
 
 
 def _side(entity: str, record_id: str | None) -> SafeString:

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
 
 from connectors.admin.base import CappedPaginator, link_to
-from connectors.admin.show import ARROWS
+from connectors.admin.show import ARROWS, arrow_of
 from connectors.models import EntitySync, FieldMapping, PicklistMapping
 from connectors.sync.run import mark_settings_changed
 
@@ -120,7 +120,7 @@ class FieldMappingAdmin(ModelAdmin):
         return format_html(
             "{} <b>{}</b> {}",
             mapping.left or "constant",
-            ARROWS.get(mapping.direction, "↔"),
+            arrow_of(mapping),
             mapping.right or "constant",
         )
 

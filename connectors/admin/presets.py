@@ -13,6 +13,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from connectors.contract import ConnectorError
 from connectors.models import Connection, Integration
+from connectors.registry import UnknownSystem, connector_class
 from connectors.sync.compile import SettingsError
 from connectors.sync.presets import Applied, Preset, apply_preset, presets
 from connectors.sync.rules import LEFT, RIGHT
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from connectors.admin.integrations import IntegrationAdmin
 
 OPTION = "option_"
+
+
+def _title(system: str) -> str:
+    try:
+        return connector_class(system).title
+    except UnknownSystem:
+        return system
 
 
 class PresetForm(forms.Form):
@@ -34,9 +42,9 @@ class PresetForm(forms.Form):
         )
         for side, system in ((LEFT, preset.left), (RIGHT, preset.right)):
             self.fields[side] = forms.ModelChoiceField(
-                Connection.objects.filter(system=system).order_by("name"), label=f"{side.capitalize()}: {system}",
+                Connection.objects.filter(system=system).order_by("name"), label=f"{_title(system)} ({side})",
                 widget=UnfoldAdminSelectWidget(), help_text="" if Connection.objects.filter(system=system).exists()
-                else f"There is no connection to {system} yet. Add one under Connections.",
+                else f"There is no connection to {_title(system)} yet. Add one under Connections.",
             )  # fmt: skip
         self.fields["first_run"] = forms.ChoiceField(
             label="First run", choices=[("preview", "Preview first"), ("apply", "Apply at once")],

@@ -15,6 +15,8 @@ from connectors.admin.base import Page, ReadOnly, ago, badge, link_to
 from connectors.admin.runs import VERBS
 from connectors.admin.show import Shower, change_values, name_of
 from connectors.models import ApiCall, Connection, Event, RecordChange
+from connectors.sync.plan import DELETED
+from connectors.sync.rules import ARCHIVED
 
 
 class StatusOfRun(admin.SimpleListFilter):
@@ -98,7 +100,10 @@ def field_names(change: RecordChange) -> set[str]:
     """Return the fields that a change touches, as a person calls them."""
     values = change_values([change])
     return {
-        name.partition(">")[0].lstrip("@") if name != "~archived" else "inactive" for each in values for name in each
+        name.partition(">")[0].lstrip("@") if name != ARCHIVED else "inactive"
+        for each in values
+        for name in each
+        if name != DELETED
     }
 
 

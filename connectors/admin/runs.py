@@ -11,6 +11,8 @@ from django.core.paginator import Paginator
 from django.db.models import Count, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
+from django.template import engines
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -68,6 +70,29 @@ def outcome_rows(run: Run) -> list[dict[str, object]]:
     return rows
 
 
+def warned(run: Run) -> bool:
+    """Whether the guard warns of what a preview proposes."""
+    return run.phase == Run.Phase.PROPOSED and bool(run.guard.get("tripped"))
+
+
+# A preview that the guard warns of: the page of every run, below the warning and the tick.
+WARNED_PAGE = """{% extends "syncline/run.html" %}
+{% block page %}
+    <section class="sl-card">
+        <div class="sl-head"><h2>What the guard says</h2></div>
+        <div class="sl-body">
+            {% for sentence in warnings %}<p>{{ sentence }}</p>{% endfor %}
+            <form method="post" action="{{ approve_url }}">
+                {% csrf_token %}
+                <p><label><input type="checkbox" name="accept_guard" value="1" required> I have looked, and this is meant.</label></p>
+                <button type="submit" class="sl-button main">Approve</button>
+            </form>
+        </div>
+    </section>
+    {{ block.super }}
+{% endblock %}"""
+
+
 @admin.register(Run)
 class RunAdmin(ReadOnly, Page, ModelAdmin):
     """Every run, newest first."""
@@ -84,7 +109,11 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
             "accept", "Accept and go on", main=True, permission=may, shown=lambda run: run.phase == Run.Phase.GUARDED,
             confirm="The guard's reasons are set aside for this run. Go on?",
         ),
-        Button("approve", "Approve", main=True, permission=may, shown=lambda run: run.phase == Run.Phase.PROPOSED),
+        Button(
+            "approve", "Approve", main=True, permission=may,
+            # Where the guard warns, the button is beside the tick that accepts the warning.
+            shown=lambda run: run.phase == Run.Phase.PROPOSED and not warned(run),
+        ),
     ]  # fmt: skip
 
     @admin.display(description="Run", ordering="id")
@@ -116,6 +145,15 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
         view = self.admin_site.admin_view(self.tick)
         return [path("<int:run_id>/tick/", view, name="connectors_run_tick"), *super().get_urls()]
 
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Ask whoever may approve a preview to accept the guard's warning first."""
+        answer = super().change_view(request, object_id, form_url, extra_context)
+        if isinstance(answer, TemplateResponse) and (answer.context_data or {}).get("warnings"):
+            answer.template_name = engines["django"].from_string(WARNED_PAGE)
+        return answer
+
     def page(self, request: HttpRequest, obj: Run) -> dict[str, Any]:
         """Counts, guard, proposals or changes, events."""
         preview = obj.purpose == Run.Purpose.PREVIEW
@@ -127,13 +165,17 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
         shown = Paginator(rows, PER_PAGE).get_page(request.GET.get("p"))
         changes = list(shown.object_list)
         shower = Shower.of([c.entity_sync_id for c in changes], change_values(changes))
+        guard = obj.guard.get("tripped", []) if obj.guard else []
+        asks = warned(obj) and request.user.has_perm(self.may)
         return {
             "title": f"Run #{obj.pk}",
             "summary": summary(obj),
             "phase": phase_badge(obj),
             "rows": outcome_rows(obj),
             "reads": obj.counts.get("reads", {}) if obj.counts else {},
-            "guard": obj.guard.get("tripped", []) if obj.guard else [],
+            "guard": [] if asks else guard,
+            "warnings": guard if asks else [],
+            "approve_url": reverse("admin:connectors_run_do", args=[obj.pk, "approve"]),
             "guard_accepted": bool(obj.guard.get("accepted")) if obj.guard else False,
             "preview": preview,
             "open_preview": obj.phase == Run.Phase.PROPOSED,
@@ -178,7 +220,8 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
         return format_html("Accepted; {} goes on.", link_to(job, f"job {job.pk}"))
 
     def approve(self, request: HttpRequest, run: Run) -> SafeString:
-        job, approved, bounced = approve_preview(run, by=request.user)
+        accepted = request.POST.get("accept_guard") == "1"
+        job, approved, bounced = approve_preview(run, by=request.user, accept_guard=accepted)
         more = f", {bounced} changed meanwhile" if bounced else ""
         return format_html("{} approved{}: {} writes them.", approved, more, link_to(job, f"job {job.pk}"))
 

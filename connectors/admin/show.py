@@ -9,32 +9,32 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from connectors.models import FieldMapping, PicklistMapping, RecordChange, RecordLink
+from connectors.models import FieldMapping, RecordChange
+from connectors.sync.explain import keys_in, labels_of, left_out, linked_by, name_of
+from connectors.sync.plan import DELETED
+from connectors.sync.rules import ARCHIVED
 from connectors.sync.values import CanonicalValues, decode
 
+__all__ = ["ARROWS", "Shower", "arrow_of", "change_values", "name_of"]
+
 ARROWS = {"both": "↔", "to_right": "→", "to_left": "←"}
-NAME_WORDS = ("name", "docnumber", "subject", "title", "externalid", "email")
-ARCHIVED = "~archived"
+NOWHERE = "∅"  # mapping and entity sync flow in opposite directions
 LONGEST = 300  # characters of one value in a table
 
 
-def name_of(base: str, *staged: str | None) -> str:
-    """Return what a person would call the record, from its own values."""
-    for text in (base, *staged):
-        values = decode(text)
-        names = [n for n in values if isinstance(values[n], str) and not str(values[n]).startswith(("@", "?", "!"))]
-        for word in NAME_WORDS:
-            found = next((str(values[n]) for n in sorted(names, key=len) if word in n.lower().replace("_", "")), "")
-            if found:
-                return found[:80]
-    return ""
+def arrow_of(mapping: FieldMapping) -> str:
+    """Return the direction that a mapping has in effect: its own, as far as its entity sync lets values flow."""
+    own, whole = mapping.direction, mapping.entity_sync.direction
+    if "both" in (own, whole):
+        return ARROWS[whole if own == "both" else own]
+    return ARROWS[own] if own == whole else NOWHERE
 
 
 @dataclass
 class Shower:
     """Knows the names behind references and options of the values that one page shows."""
 
-    names: Mapping[str, tuple[int, str]] = field(default_factory=dict)  # link key -> (link id, name)
+    names: Mapping[str, tuple[int, str, str]] = field(default_factory=dict)  # link key -> (link id, name, why left out)
     labels: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (mapping, token) -> label
     arrows: Mapping[str, str] = field(default_factory=dict)  # mapping -> direction
 
@@ -42,18 +42,17 @@ class Shower:
     def of(cls, syncs: Iterable[int], values: Iterable[CanonicalValues]) -> Shower:
         """Look up all that these values mention: three queries."""
         syncs = list(set(syncs))
-        keys = {key for each in values for value in each.values() for key in _keys(value)}
-        names: dict[str, tuple[int, str]] = {}
-        rows = RecordLink.objects.filter(key__in=sorted(keys)[:500]).only(
-            "id", "key", "base", "left_staged", "right_staged"
-        )
-        for link in rows:
-            names[link.key] = (link.pk, name_of(link.base, link.left_staged, link.right_staged) or f"record {link.pk}")
-        labels: dict[tuple[str, str], str] = {}
-        options = PicklistMapping.objects.filter(field_mapping__entity_sync__in=syncs).select_related("field_mapping")
-        for option in options[:5000]:
-            labels[option.field_mapping.name, option.token] = option.left_label or option.right_label or option.token
-        arrows = {m.name: ARROWS[m.direction] for m in FieldMapping.objects.filter(entity_sync__in=syncs)}
+        keys = {key for each in values for value in each.values() for key in keys_in(value)}
+        names = {
+            key: (
+                link.pk,
+                name_of(link.base, link.left_staged, link.right_staged) or f"record {link.pk}",
+                left_out(link),
+            )
+            for key, link in linked_by(keys).items()
+        }
+        mappings = FieldMapping.objects.filter(entity_sync__in=syncs).select_related("entity_sync")
+        labels, arrows = labels_of(syncs), {m.name: arrow_of(m) for m in mappings}
         return cls(names, labels, arrows)
 
     def place(self, name: str) -> tuple[int, str]:
@@ -87,8 +86,9 @@ class Shower:
             return self._row(name, value)
         text = str(value)
         if text.startswith("@") and text[1:] in self.names:
-            link_id, title = self.names[text[1:]]
-            return format_html('<a class="sl-link" href="{}">{}</a>', _link_url(link_id), title)
+            link_id, title, why = self.names[text[1:]]
+            told = format_html(' <span class="sl-quiet">{}</span>', f"({why})") if why else ""
+            return format_html('<a class="sl-link" href="{}">{}</a>{}', _link_url(link_id), title, told)
         if text.startswith("?"):
             entity, _, record_id = text[1:].partition(":")
             return format_html('{} {} <span class="sl-quiet">{}</span>', entity, record_id, "(not linked yet)")
@@ -114,7 +114,7 @@ class Shower:
         """Return what a change does to each field: before, after, the rule that decided, the loser's value."""
         before, after, rule, lost = (decode(t) for t in (change.before, change.after, change.rule, change.lost))
         found: list[dict[str, object]] = []
-        for name in sorted({*before, *after}, key=self.place):
+        for name in sorted({*before, *after} - {DELETED}, key=self.place):
             gave_up = lost.get(name)
             values: list[object] = list(gave_up.values()) if isinstance(gave_up, dict) else []
             found.append(
@@ -132,16 +132,6 @@ class Shower:
 def change_values(changes: Iterable[RecordChange]) -> list[CanonicalValues]:
     """Return all values that these changes mention."""
     return [decode(text) for change in changes for text in (change.before, change.after)]
-
-
-def _keys(value: object) -> list[str]:
-    if isinstance(value, str):
-        return [value[1:]] if value.startswith("@") else []
-    if isinstance(value, dict):
-        return [key for each in value.values() for key in _keys(each)]
-    if isinstance(value, list):
-        return [key for each in value for key in _keys(each)]
-    return []
 
 
 def _link_url(link_id: int) -> str:

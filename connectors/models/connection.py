@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
 
+from connectors.registry import connector_class
 from connectors.transport import vault
 
 
@@ -51,12 +53,67 @@ class Connection(models.Model):
         self.refresh_lease, self.refresh_until, self.refresh_failures = "", None, 0
         self.save(update_fields=["secret", "state", "reason", "refresh_lease", "refresh_until", "refresh_failures"])
 
-    def update_secret(self, **changes: str) -> None:
-        """Change some keys.  Compares and swaps, so that two writers never lose each other's keys."""
-        while True:
-            before = self.secret
-            after = vault.encrypt({**self.get_secret(), **changes}, self._id())
-            if Connection.objects.filter(pk=self.pk, secret=before).update(secret=after):
+    def update_secret(self, where: Mapping[str, str] | None = None, /, **changes: str) -> None:
+        """Change some keys; with `where` only while the stored keys hold these values."""
+
+        def changed() -> Mapping[str, str] | None:
+            stored = self.get_secret()
+            fits = all(stored.get(key) == value for key, value in (where or {}).items())
+            return {**stored, **changes} if fits else None
+
+        self._swap_secret(changed)
+
+    def change(self, columns: Mapping[str, Any], entered: Mapping[str, str]) -> None:
+        """Store what a person changed, and only that: this object may be older than its row.
+
+        A login obtained with other credentials or for another address is dropped: an access token that is good at one
+        host never goes to another one.
+        """
+        with transaction.atomic():
+            row = Connection.objects.select_for_update().get(pk=self._id())
+            changed = {name: value for name, value in columns.items() if getattr(row, name) != value}
+            moved = "settings" in changed and bool(row.moved(changed["settings"]))
+            for name, value in changed.items():
+                setattr(row, name, value)
+            if changed:
+                row.save(update_fields=list(changed))
+            if entered or (moved and row.secret):
+                row._enter(entered, keep=not moved)
+        self.refresh_from_db()
+
+    def moved(self, settings: Mapping[str, object]) -> list[str]:
+        """Return the names of the settings that would send the stored credentials to another address."""
+        declared = connector_class(self.system).settings
+        urls = {setting.name for setting in declared if setting.is_url}
+        old, new = (
+            {s.name: s.default for s in declared} | {k: str(v) for k, v in given.items() if v not in (None, "")}
+            for given in (self.settings or {}, settings)
+        )
+        # The transport calls the host of any setting that looks like an address, also of one that nobody declared.
+        named = {n for s in (old, new) for n, v in s.items() if n in urls or v.startswith(("https://", "http://"))}
+        return sorted(name for name in named if old.get(name, "") != new.get(name, ""))
+
+    def _enter(self, entered: Mapping[str, str], *, keep: bool) -> None:
+        """Put what was entered over the kept credentials; what a login gave (access token, its end) is not kept."""
+
+        def mixed() -> Mapping[str, str]:
+            try:
+                stored = self.get_secret() if keep else vault.Secret()
+            except vault.CredentialsUnreadable:
+                stored = vault.Secret()  # the keys were lost: what is entered now replaces all
+            return {**vault.only(stored, connector_class(self.system).secrets), **entered}
+
+        self._swap_secret(mixed)
+        if self.state != self.State.PAUSED:
+            self.state, self.reason = self.State.NEW, ""
+        self.refresh_lease, self.refresh_until, self.refresh_failures = "", None, 0
+        self.save(update_fields=["state", "reason", "refresh_lease", "refresh_until", "refresh_failures"])
+
+    def _swap_secret(self, change: Callable[[], Mapping[str, str] | None]) -> None:
+        """Compare and swap, so that two writers never lose each other's keys.  None from `change` leaves all as it is."""
+        while (secret := change()) is not None:
+            after = vault.encrypt(secret, self._id())
+            if Connection.objects.filter(pk=self.pk, secret=self.secret).update(secret=after):
                 self.secret = after
                 return
             self.refresh_from_db(fields=["secret"])

@@ -50,6 +50,8 @@ class RecordLink(models.Model):
     left_modified = models.CharField(max_length=32, blank=True)  # ISO 8601 UTC, as text
     left_life = models.PositiveSmallIntegerField(choices=Life.choices, default=Life.NONE)
     left_match = models.CharField(max_length=32, blank=True)
+    # By the second alternative, where the first is filled, too: kept only until the record has a partner.
+    left_match2 = models.CharField(max_length=32, null=True, blank=True)
     left_staged = models.TextField(null=True, blank=True)
     left_quirk = models.TextField(blank=True)
 
@@ -59,6 +61,7 @@ class RecordLink(models.Model):
     right_modified = models.CharField(max_length=32, blank=True)
     right_life = models.PositiveSmallIntegerField(choices=Life.choices, default=Life.NONE)
     right_match = models.CharField(max_length=32, blank=True)
+    right_match2 = models.CharField(max_length=32, null=True, blank=True)
     right_staged = models.TextField(null=True, blank=True)
     right_quirk = models.TextField(blank=True)
 
@@ -87,6 +90,17 @@ class RecordLink(models.Model):
         indexes = [
             models.Index(fields=["integration", "family", "left_match"], name="link_left_match"),
             models.Index(fields=["integration", "family", "right_match"], name="link_right_match"),
+            # Null where there is no second alternative: such links cost nothing here.
+            models.Index(
+                fields=["integration", "family", "left_match2"],
+                name="link_left_match2",
+                condition=Q(left_match2__isnull=False),
+            ),
+            models.Index(
+                fields=["integration", "family", "right_match2"],
+                name="link_right_match2",
+                condition=Q(right_match2__isnull=False),
+            ),
             models.Index(
                 fields=["entity_sync", "pending", "id"], name="link_pending", condition=Q(pending__isnull=False)
             ),

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, get_args
 
+from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
 from connectors.simulation.clock import SimClock
-from connectors.simulation.faults import Fault, FaultPlan
+from connectors.simulation.faults import Fault, FaultKind, FaultPlan
 from connectors.simulation.store import Store
 
 if TYPE_CHECKING:
@@ -36,6 +38,10 @@ class Call:
     deletes: int = 0
     fault: str = ""
     note: str = ""  # what kind of request it was, in the simulator's words ("query Customer", "batch 30")
+
+
+class WrongInput(ValueError):
+    """What was asked of the control door makes no sense; the sentence says why."""
 
 
 class _Reset(BaseException):
@@ -220,7 +226,12 @@ class Simulator:
         action = actions.get(request.path)
         if action is None:
             return Response(json.dumps({"actions": sorted(actions)}), 404, mimetype="application/json")
-        return Response(json.dumps(action(request), default=str), mimetype="application/json")
+        request.get_data(cache=True)  # else the unread body would be taken for the next request
+        try:
+            told, status = action(request), 200
+        except Exception as error:
+            told, status = {"error": _sentence(error)}, 400
+        return Response(json.dumps(told, default=str), status, mimetype="application/json")
 
     def _control_journal(self, request: Request) -> object:
         if request.method == "DELETE":
@@ -231,28 +242,53 @@ class Simulator:
         if request.method == "DELETE":
             self.faults.clear()
         elif request.method == "POST":
-            self.faults.add(**request.get_json())
+            given = _object(request)
+            _check_fault(given)
+            self.faults.add(**given)  # type: ignore[arg-type]
         return self.faults.describe()
 
     def _control_clock(self, request: Request) -> object:
         if request.method == "POST":
-            self.clock.advance(timedelta(seconds=float(request.get_json()["advance"])))
+            given = _object(request, "advance")
+            try:
+                self.clock.advance(timedelta(seconds=float(str(given["advance"]))))
+            except (ValueError, OverflowError) as error:
+                raise WrongInput('"advance" is a number of seconds, for example {"advance": 3600}') from error
         return {"now": self.clock.now().isoformat()}
 
     def _control_switches(self, request: Request) -> object:
         if request.method == "POST":
-            self.switches.update(request.get_json())
+            given = _object(request)
+            unknown = sorted(set(given) - set(self.switches))
+            if unknown:
+                raise WrongInput(
+                    f"there is no switch {', '.join(unknown)}; there are: {', '.join(sorted(self.switches))}"
+                )
+            self.switches.update(given)
         return self.switches
 
     def _control_records(self, request: Request) -> object:
         """GET ?entity=: all bodies by id.  PATCH {"entity", "id", "values"}: a person's edit.  DELETE: a person's delete."""
+        known = sorted(name for name, table in self.store.tables.items() if table)
         if request.method == "GET":
+            entity = request.args.get("entity", "")
+            if entity not in known:
+                raise WrongInput(f"say ?entity= and one of: {', '.join(known)}")
             with self.store.lock:
-                return {r.id: r.body for r in self.store.table(request.args["entity"]).values()}
-        asked = request.get_json()
+                return {r.id: r.body for r in self.store.table(entity).values()}
+        if request.method not in ("PATCH", "DELETE"):
+            raise WrongInput("GET shows records, PATCH edits one, DELETE deletes one")
+        asked = _object(request, "entity", "id", *(["values"] if request.method == "PATCH" else []))
+        entity, record_id, values = str(asked["entity"]), str(asked["id"]), asked.get("values", {})
+        if entity not in known:
+            raise WrongInput(f"there is no entity {entity!r} with records; there are: {', '.join(known)}")
+        if self.store.get(entity, record_id) is None:
+            raise WrongInput(f"there is no {entity} with the id {record_id!r}")
         if request.method == "DELETE":
-            return {"deleted": self.user_deletes(asked["entity"], asked["id"])}
-        return {"id": self.user_edits(asked["entity"], asked["id"], asked["values"])}
+            return {"deleted": self.user_deletes(entity, record_id)}
+        if not isinstance(values, dict):
+            raise WrongInput('"values" is an object of fields and their new values')
+        return {"id": self.user_edits(entity, record_id, values)}
 
     def user_edits(self, entity: str, record_id: str, values: dict[str, object]) -> str:
         """Do what a person in the system's own screens does: change some values.  Returns the id."""
@@ -264,3 +300,43 @@ class Simulator:
     def user_deletes(self, entity: str, record_id: str) -> bool:
         """Delete as a person would."""
         return self.store.delete(entity, record_id)
+
+
+def _object(request: Request, *needed: str) -> dict[str, object]:
+    """Return the request's JSON object.  Raises WrongInput where it is none, or lacks what is needed."""
+    try:
+        given = json.loads(request.get_data())
+    except ValueError as error:
+        raise WrongInput("the body must be JSON") from error
+    if not isinstance(given, dict):
+        raise WrongInput("the body must be a JSON object")
+    missing = [name for name in needed if name not in given]
+    if missing:
+        raise WrongInput(f"the body lacks {', '.join(missing)}")
+    return given
+
+
+def _check_fault(given: dict[str, object]) -> None:
+    """Refuse a fault that would break every later request."""
+    kinds = get_args(FaultKind)
+    if given.get("kind") not in kinds:
+        raise WrongInput(f'"kind" must be one of: {", ".join(kinds)}')
+    names = {f.name for f in fields(Fault)}
+    unknown = sorted(set(given) - names)
+    if unknown:
+        raise WrongInput(f"a fault has no {', '.join(unknown)}; it has: {', '.join(sorted(names))}")
+    times, numbers = given.get("times", 1), [given.get(name, 0) for name in ("rate", "skip", "seconds", "status")]
+    if (times is not None and not isinstance(times, int)) or not all(isinstance(n, int | float) for n in numbers):
+        raise WrongInput('"times" (null: for ever), "rate", "skip", "seconds" and "status" are numbers')
+    try:
+        re.compile(str(given.get("match", "")))
+    except re.error as error:
+        raise WrongInput(f'"match" is no regular expression: {error}') from error
+
+
+def _sentence(error: Exception) -> str:
+    """Return what was wrong, in one sentence."""
+    if isinstance(error, KeyError):
+        return f"There is no {error.args[0]}." if error.args else "Something is missing."
+    text = str(error.description if isinstance(error, HTTPException) else error) or type(error).__name__
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!")) else ".")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from connectors.contract import Connector, Entity, Field, Kind, Write
@@ -51,16 +51,58 @@ class Described:
 
 def compile_pairs(integration: Integration, described: Described) -> list[Pair]:
     """Return the enabled entity syncs in the order in which they are written.  Raises SettingsError."""
+    return compile_all(integration, described)[0]
+
+
+def compile_all(integration: Integration, described: Described) -> tuple[list[Pair], list[Pair]]:
+    """Return the enabled entity syncs as `compile_pairs` does, and those that are switched off.  Raises SettingsError.
+
+    A pair that is switched off has no rules: it only tells which records would be its own, and it is left out where even
+    that can't be told.
+    """
     problems: list[str] = []
     pairs: list[Pair] = []
-    syncs = integration.entity_syncs.filter(enabled=True).prefetch_related("mappings__options")
-    for sync in syncs.order_by("position", "id"):
-        pair = _pair(sync, described, problems)
+    off: list[Pair] = []
+    for sync in integration.entity_syncs.prefetch_related("mappings__options").order_by("position", "id"):
+        pair = _pair(sync, described, problems) if sync.enabled else _claim(sync, described)
         if pair is not None:
-            pairs.append(pair)
+            (pairs if sync.enabled else off).append(pair)
     if problems:
         raise SettingsError(problems)
-    return in_dependency_order(pairs)
+    return in_dependency_order(pairs), off
+
+
+def _claim(sync: EntitySync, described: Described) -> Pair | None:
+    """Return what tells which records belong to an entity sync that is switched off, or None where it can't be told."""
+    left = described.entities[LEFT].get(sync.left_entity)
+    right = described.entities[RIGHT].get(sync.right_entity)
+    some = left or right
+    if some is None:
+        return None
+    # A table that does not exist yet is a reason to switch a pair off, and none to forget whose the other side's records are.
+    entities: dict[Side, Entity] = {
+        LEFT: left or replace(some, name=sync.left_entity, fields=()),
+        RIGHT: right or replace(some, name=sync.right_entity, fields=()),
+    }
+    conditions: list[Condition] = []
+    for line in sync.filters:
+        side, name, op = line.get("side"), line.get("field"), line.get("op")
+        if side not in entities or op not in CONDITIONS or entities[side].field(str(name)) is None:
+            return None
+        conditions.append(Condition(side, str(name), str(op), line.get("value")))
+    return Pair(
+        id=sync.pk,
+        name=sync.name,
+        family=sync.family,
+        position=sync.position,
+        left=entities[LEFT],
+        right=entities[RIGHT],
+        rules=(),
+        direction=sync.direction,
+        filters=tuple(conditions),
+        match=tuple(tuple(alternative) for alternative in sync.match),
+        revision=sync.revision,
+    )
 
 
 def in_dependency_order(pairs: Sequence[Pair]) -> list[Pair]:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from connectors.contract import Connector, Entity, Ref
 from connectors.models import Event, Integration, RecordLink, Run, Scope
 from connectors.sync import store
-from connectors.sync.compile import Described, compile_pairs
+from connectors.sync.compile import Described, compile_all
 from connectors.sync.mapping import Mapper
 from connectors.sync.rules import LEFT, RIGHT, Pair, Side
 from connectors.sync.world import World
@@ -34,7 +34,9 @@ class Context:
     integration: Integration
     world: World
     connectors: Mapping[Side, Connector]
-    pairs: list[Pair]
+    pairs: list[Pair]  # all that are enabled: a feed has one cursor, so what it tells is staged for each of them
+    acting: list[Pair]  # those that are planned and written in this run
+    disabled: list[Pair] = field(default_factory=list)  # they keep their records from becoming another pair's
     slice_over: Callable[[], bool] = lambda: False
     skew: timedelta = timedelta(0)
     reads: Counter[str] = field(default_factory=Counter)
@@ -48,10 +50,9 @@ class Context:
             LEFT: world.connect(integration.left),
             RIGHT: world.connect(integration.right),
         }
-        pairs = compile_pairs(integration, Described.read(integration, connectors))
-        if run.entities:
-            pairs = [pair for pair in pairs if pair.name in run.entities]
-        context = cls(run, run.scope, integration, world, connectors, pairs)
+        pairs, disabled = compile_all(integration, Described.read(integration, connectors))
+        acting = [pair for pair in pairs if pair.name in run.entities] if run.entities else pairs
+        context = cls(run, run.scope, integration, world, connectors, pairs, acting, disabled)
         if slice_over is not None:
             context.slice_over = slice_over
         return context
@@ -76,6 +77,18 @@ class Context:
                 found.setdefault(pair.family, []).append(pair)
         return found
 
+    def routes_of(self, side: Side, entity: str, family: str) -> list[Pair]:
+        """Pairs of a family that may hold an entity's record, in order of position: also disabled ones that filter this side.
+
+        A disabled pair without a filter here would hold every record, and nobody could replace it by another pair.
+        """
+        claims = [pair for pair in self.disabled if any(c.side == side for c in pair.filters)]
+        return [
+            pair
+            for pair in sorted([*self.pairs, *claims], key=lambda p: (p.position, p.id))
+            if pair.family == family and pair.entity(side).name == entity
+        ]
+
     def feeds(self, side: Side) -> dict[str, dict[str, frozenset[str]]]:
         """Feeds to read on one side: feed -> entity -> wanted fields, in dependency order."""
         found: dict[str, dict[str, frozenset[str]]] = {}
@@ -83,6 +96,10 @@ class Context:
             entity = pair.entity(side)
             wanted = found.setdefault(entity.feed, {})
             wanted[entity.name] = wanted.get(entity.name, frozenset()) | pair.wanted(side)
+        for pair in self.disabled:
+            entity = pair.entity(side)
+            if entity.name in found.get(entity.feed, {}):  # what its filter looks at must be told, too
+                found[entity.feed][entity.name] |= pair.wanted(side)
         return found
 
     def wanted(self, side: Side, entity: str) -> frozenset[str]:

@@ -6,7 +6,7 @@ comes before the decision or sees it; what a decision means for the records is w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Literal
 
@@ -18,9 +18,11 @@ from connectors.models import Connection, Event, RecordChange, RecordLink
 from connectors.sync import promotions
 from connectors.sync.plan import Pending
 from connectors.sync.rules import LEFT, OTHER, RIGHT, Side
+from connectors.sync.stage import has_namesake
 from connectors.sync.values import decode, encode
 
 State = RecordLink.State
+DELETED_AND_EDITED = "deleted and edited"  # why of a conflict between a delete and an edit
 BY_HAND = (Pending.CONFLICT, Pending.PARKED)  # nothing goes on before a person acts
 
 
@@ -35,21 +37,33 @@ def retry(link: RecordLink, *, now: datetime, by: str = "") -> None:
 
 
 def resolve(link: RecordLink, winner: str, *, now: datetime, by: str = "") -> None:
-    """Settle a conflict of fields: the winner's values are written to the other side by the next run."""
+    """Settle a conflict for one side: the next run writes its values to the other, or makes its partner again.
+
+    Of a record that was deleted and edited only the living side can win so; that the delete wins is for `approve`.
+    """
     if winner not in (LEFT, RIGHT):
         raise Undecidable(f"{_named(link)}: the winner is left or right, not {winner!r}.")
     _expect(link, link.pending == Pending.CONFLICT, "it is not in conflict")
     told = decode(link.args)
-    if link.reason != "conflict" or told.get("why"):
+    if link.reason != "conflict" or told.get("why") not in (None, "", DELETED_AND_EDITED):
         raise Undecidable(
             f"{_named(link)}: this is no conflict of fields but {told.get('why') or link.reason}. "
-            "Approve the delete, hold it, or mend the records in their systems."
+            "Hold it, or mend the records in their systems."
         )
-    args = encode({"resolution": winner})
+    if told.get("why") and winner != living(told):
+        raise Undecidable(f"{_named(link)}: the record on the {winner} was deleted. Approve the delete, or hold it.")
+    message = f"Decided the conflict: the {winner} wins."
+    if told.get("why"):
+        message += f" Its record is made again on the {OTHER[living(told)]}."
     _decide(
-        link, now, by, "resolved", f"Decided the conflict: the {winner} wins.", pending=int(Pending.DIRTY),
-        reason="changed", args=args,
+        link, now, by, "resolved", message, pending=int(Pending.DIRTY), reason="changed",
+        args=encode({"resolution": winner}),
     )  # fmt: skip
+
+
+def living(told: Mapping[str, object]) -> Side:
+    """Return the side where a deleted and edited record lives; the arguments name the side of the deleted one."""
+    return OTHER[LEFT if told.get("side") == LEFT else RIGHT]
 
 
 def approve(link: RecordLink, *, now: datetime, by: str = "") -> Side:
@@ -57,8 +71,8 @@ def approve(link: RecordLink, *, now: datetime, by: str = "") -> Side:
     told = decode(link.args)
     if link.pending == Pending.WAITING and link.reason == "waits for approval":
         side: Side = LEFT if told.get("side") == LEFT else RIGHT
-    elif link.pending == Pending.CONFLICT and told.get("why") == "deleted and edited":
-        side = OTHER[LEFT if told.get("side") == LEFT else RIGHT]  # the args name the side of the deleted record
+    elif link.pending == Pending.CONFLICT and told.get("why") == DELETED_AND_EDITED:
+        side = living(told)
     else:
         raise Undecidable(f"{_named(link)}: no delete waits for approval here.")
     with transaction.atomic():
@@ -105,6 +119,13 @@ def release(link: RecordLink, *, now: datetime, by: str = "") -> None:
     """End a hold: the next run plans the record again."""
     _expect(link, link.state == State.HELD, "nobody holds it")
     state = State.LINKED if link.base else State.NEW
+    if has_namesake(link):
+        side = LEFT if link.left_id is not None else RIGHT
+        _decide(
+            link, now, by, "released", "Released; a record of the other side may be its partner.", state=state,
+            pending=int(Pending.CONFLICT), reason="ambiguous", args=encode({"side": side}),
+        )  # fmt: skip
+        return
     _decide(link, now, by, "released", "Released.", pending=int(Pending.DIRTY), reason="changed", args="", state=state)
 
 
@@ -133,7 +154,9 @@ def choices(link: RecordLink) -> list[Choice]:
         found.append("retry")
     if link.pending == Pending.CONFLICT and link.reason == "conflict" and not told.get("why"):
         found += ["resolve_left", "resolve_right"]
-    if link.reason == "waits for approval" or told.get("why") == "deleted and edited":
+    if link.pending == Pending.CONFLICT and told.get("why") == DELETED_AND_EDITED:
+        found.append("resolve_left" if living(told) == LEFT else "resolve_right")
+    if link.reason == "waits for approval" or told.get("why") == DELETED_AND_EDITED:
         found.append("approve")
     if link.reason == "waits for promotion":
         found.append("promote")

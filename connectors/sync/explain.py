@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from connectors.models import EntitySync, Event, Integration, RecordChange, RecordLink
-from connectors.sync.plan import Life
-from connectors.sync.values import decode
+from connectors.models import EntitySync, Event, FieldMapping, Integration, PicklistMapping, RecordChange, RecordLink
+from connectors.registry import UnknownSystem, connector_class
+from connectors.sync.plan import DELETED, Life, Pending
+from connectors.sync.rules import ARCHIVED, LEFT, OTHER, RIGHT, Side
+from connectors.sync.values import CanonicalValues, decode
 
 REASONS = {
     "": "Both sides agree.",
@@ -29,6 +31,19 @@ REASONS = {
     "merged": "It was merged into another record on one side. A person decides.",
     "lossy": "The change comes from a side that holds a shortened value; writing it back would lose text.",
 }
+
+# Why a record is left out, and what ends that: "Customer 6 <first>, so this waits until it <second>".
+LEFT_OUT = {
+    "inactive": ("is inactive and left out", "is active or promoted"),
+    "filter": ("does not meet the filter and is left out", "meets the filter"),
+    "window": ("lies outside the window of dates and is left out", "lies inside the window"),
+    "direction": ("is left out, because nothing flows that way", "may flow by the settings"),
+}
+VERBS = {
+    "create": "create", "update": "update", "delete": "delete", "archive": "make inactive", "restore": "make active",
+}  # fmt: skip
+NAME_WORDS = ("name", "docnumber", "subject", "title", "externalid", "email")
+MOST_NAMES = 1000  # records whose names one page or one listing looks up
 
 
 @dataclass
@@ -52,6 +67,7 @@ class Explanation:
         link = self.link
         return {
             "key": link.key,
+            "title": title_of(link),
             "entity_sync": link.entity_sync.name,
             **{side: self._side(side) for side in ("left", "right")},
             "reason": self.reason or "agreed",
@@ -88,26 +104,8 @@ def find_link(integration: Integration, entity: str, record_id: str) -> RecordLi
 
 def explain(link: RecordLink) -> Explanation:
     """Explain one link."""
-    args = decode(link.args)
-    found = Explanation(link, link.reason, _sentence(link, args), args)
-    base, rules = decode(link.base), _rules(link)
-    now = {}
-    for side in ("left", "right"):
-        staged, quirk = getattr(link, f"{side}_staged"), decode(getattr(link, f"{side}_quirk"))
-        there = getattr(link, f"{side}_id") is not None
-        now[side] = decode(staged) if staged is not None else ({**base, **quirk} if there and link.base else {})
-    for name in sorted({*base, *now["left"], *now["right"]}):
-        left, right = now["left"].get(name), now["right"].get(name)
-        found.fields.append(
-            {
-                "field": name,
-                "left": left,
-                "base": base.get(name),
-                "right": right,
-                "agreed": name in base and left == right,
-                "rule": rules.get(name, ""),
-            }  # fmt: skip
-        )
+    waited = linked_by([link.waits_on]) if link.waits_on else {}
+    found = Explanation(link, link.reason, sentence_of(link, waited), decode(link.args), _fields(link))
     for change in RecordChange.objects.filter(link=link).select_related("run", "decided_by").order_by("-id")[:50]:
         found.changes.append(
             {
@@ -131,17 +129,218 @@ def explain(link: RecordLink) -> Explanation:
     return found
 
 
-def _sentence(link: RecordLink, args: Mapping[str, object]) -> str:
+def _fields(link: RecordLink) -> list[dict[str, object]]:
+    """Each field on both sides and in the base.  What takes part only at creation has nothing to agree on later."""
+    base, rules = decode(link.base), _rules(link)
+    once = {m.name for m in FieldMapping.objects.filter(entity_sync=link.entity_sync_id, when="create")}
+    held = {side: {**base, **decode(getattr(link, f"{side}_quirk"))} for side in (LEFT, RIGHT)}
+    now: dict[str, CanonicalValues] = {}
+    living: list[str] = []
+    for side in (LEFT, RIGHT):
+        staged, life = getattr(link, f"{side}_staged"), getattr(link, f"{side}_life")
+        if life == Life.GONE or getattr(link, f"{side}_id") is None:
+            now[side] = {}
+            continue
+        living.append(side)
+        now[side] = decode(staged) if staged is not None else (held[side] if link.base else {})
+    gone = Life.GONE in (link.left_life, link.right_life)
+    found: list[dict[str, object]] = []
+    for name in sorted({*base, *now[LEFT], *now[RIGHT]} - {DELETED}):
+        left, right = now[LEFT].get(name), now[RIGHT].get(name)
+        # A side may hold the agreed value in a form of its own (cut, rounded): it agrees while that has not changed.
+        unchanged = all(now[side].get(name) == held[side].get(name) for side in living)
+        agreed = name in once or (name in base and (unchanged or (left == right and not gone)))
+        found.append(
+            {"field": name, "left": left, "base": base.get(name), "right": right, "agreed": agreed,
+             "rule": rules.get(name, "")}
+        )  # fmt: skip
+    return found
+
+
+# Sentences
+
+
+def name_of(base: str, *staged: str | None) -> str:
+    """Return what a person would call the record, from its own values."""
+    for text in (base, *staged):
+        values = decode(text)
+        names = [n for n in values if isinstance(values[n], str) and not str(values[n]).startswith(("@", "?", "!"))]
+        for word in NAME_WORDS:
+            found = next((str(values[n]) for n in sorted(names, key=len) if word in n.lower().replace("_", "")), "")
+            if found:
+                return found[:80]
+    return ""
+
+
+def title_of(link: RecordLink) -> str:
+    """Return both records, or the one that is there: "Invoice 377, no partner yet"."""
+    sides = [f"{getattr(link, f'{side}_entity')} {i}" for side in (LEFT, RIGHT) if (i := getattr(link, f"{side}_id"))]
+    if len(sides) == 1:
+        return f"{sides[0]}, no partner yet" if not link.ended else sides[0]
+    return " = ".join(sides) or f"record {link.pk}"
+
+
+def short_title(link: RecordLink) -> str:
+    """Return one record with its name: Customer 172 (Ada Lovelace)."""
+    side = LEFT if link.left_id else RIGHT
+    name = name_of(link.base, link.left_staged, link.right_staged)
+    record_id = getattr(link, f"{side}_id")
+    if not record_id:
+        return name or f"record {link.pk}"
+    return f"{getattr(link, f'{side}_entity')} {record_id}" + (f" ({name})" if name and name != record_id else "")
+
+
+def left_out(link: RecordLink) -> str:
+    """Return why a record that others refer to has no partner, to go after "which"; '' when it is not left out."""
+    if link.ended or link.pending != Pending.SKIPPED or link.reason != "outside":
+        return ""
+    return LEFT_OUT.get(str(decode(link.args).get("why")), ("is left out", ""))[0]
+
+
+def reason_word(link: RecordLink) -> str:
+    """Return the reason in a word or two."""
+    if link.reason == "outside" and decode(link.args).get("why") == "inactive":
+        return "inactive"
+    return link.reason or "agreed"
+
+
+def linked_by(keys: Iterable[str]) -> dict[str, RecordLink]:
+    """Look up the links that others refer to or wait for, by key: one query."""
+    wanted = sorted({key for key in keys if key})[:MOST_NAMES]
+    return {link.key: link for link in RecordLink.objects.filter(key__in=wanted)} if wanted else {}
+
+
+def sentence_of(link: RecordLink, waited: Mapping[str, RecordLink] | None = None) -> str:
+    """Return the sentence that says why the record is as it is.  `waited`: links that it may wait for, by key."""
+    args = decode(link.args)
     if link.ended:
         return "The link is over: one of the records was deleted."
+    if link.reason == "waits for link" and (target := (waited or {}).get(link.waits_on or "")):
+        return _waits(target)
+    if link.reason in ("waits for approval", "deleted") or args.get("why") == "deleted and edited":
+        return _deleted(link, args)
     sentence = REASONS.get(link.reason, link.reason)
     if args.get("message"):
         return f"{sentence} It said: {args['message']}"
     if link.reason == "outside" and args.get("why"):
-        return f"{sentence} Here: {args['why']}."
-    if args.get("fields"):
-        return f"{sentence} Fields: {', '.join(str(name) for name in args['fields'])}."  # type: ignore[attr-defined]
+        clause, until = LEFT_OUT.get(str(args["why"]), ("is left out", ""))
+        return f"It {clause}" + (f" until it {until}." if until else ".") + " Nothing is written and nothing deleted."
+    if isinstance(args.get("fields"), list):
+        return f"{sentence} Fields: {', '.join(field_title(str(name)) for name in args['fields'])}."  # type: ignore[union-attr]
     return sentence
+
+
+def _waits(target: RecordLink) -> str:
+    title = short_title(target)
+    if target.state == RecordLink.State.HELD:
+        return f"{title} is held by a person, so this waits until it is released."
+    if target.pending == Pending.SKIPPED:
+        why = str(decode(target.args).get("why")) if target.reason == "outside" else ""
+        clause, until = LEFT_OUT.get(why, ("is itself left out by the settings", "may flow"))
+        return f"{title} {clause}, so this waits until it {until}."
+    if target.pending == Pending.PARKED:
+        return f"{title} was itself refused, so this waits until that is mended."
+    if target.pending == Pending.CONFLICT:
+        return f"{title} itself waits for a person's decision, so this waits, too."
+    if target.pending == Pending.WAITING:
+        return f"{title} has no partner yet and itself waits ({target.reason}); this follows as soon as it is linked."
+    return f"It refers to {title}, which has no partner yet; it follows as soon as that one is linked."
+
+
+def system_of(link: RecordLink, side: Side) -> str:
+    """Return what people call the system of one side."""
+    ends = {s: getattr(link.integration, s) for s in (LEFT, RIGHT)}
+    if ends[LEFT].system == ends[RIGHT].system:
+        return str(ends[side].name)
+    try:
+        return connector_class(ends[side].system).title
+    except UnknownSystem:
+        return str(ends[side].system)
+
+
+def _deleted(link: RecordLink, args: Mapping[str, object]) -> str:
+    """One side was deleted: which one, what became of the other, and what Approve will do."""
+    gone: Side = LEFT if link.left_life == Life.GONE else RIGHT
+    alive = OTHER[gone]
+    one, other = (f"{getattr(link, f'{s}_entity')} {getattr(link, f'{s}_id')}" for s in (gone, alive))
+    there, here = system_of(link, gone), system_of(link, alive)
+    if link.reason == "waits for approval":
+        does = f"makes {other} inactive in" if args.get("verb") == "archive" else f"deletes {other} in"
+        return f"{one} was deleted in {there}. Approve {does} {here}; until then nothing is written."
+    if link.reason == "conflict":
+        return (
+            f"{one} was deleted in {there}, and {other} was edited in {here}. A person decides: approve the delete, "
+            f"or let the {alive} win, which makes the record again in {there}."
+        )
+    if DELETED in decode(link.base):
+        return f"{other} was made inactive in {here}, because its partner was deleted in {there}."
+    if getattr(link, f"{alive}_life") == Life.ARCHIVED:
+        return f"{one} was deleted in {there}. {other} is inactive in {here} already, so nothing is left to do."
+    return f"{one} was deleted in {there}. By the settings {other} stays as it is in {here}."
+
+
+# Values as text
+
+
+def field_title(name: str) -> str:
+    """Return a mapping's two fields as a person reads them."""
+    if name == ARCHIVED:
+        return "Inactive"
+    left, both, right = name.partition(">")
+    return f"{left.lstrip('@')} = {right.lstrip('@')}" if both else name
+
+
+def keys_in(value: object) -> list[str]:
+    """Return the keys of the links that a value refers to."""
+    if isinstance(value, str):
+        return [value[1:]] if value.startswith("@") else []
+    if isinstance(value, dict):
+        return [key for each in value.values() for key in keys_in(each)]
+    if isinstance(value, list):
+        return [key for each in value for key in keys_in(each)]
+    return []
+
+
+def labels_of(syncs: Iterable[int]) -> dict[tuple[str, str], str]:
+    """Return (mapping, token) -> label of the options of these entity syncs: one query."""
+    rows = PicklistMapping.objects.filter(field_mapping__entity_sync__in=list(syncs)).select_related("field_mapping")
+    return {(o.field_mapping.name, o.token): o.left_label or o.right_label or o.token for o in rows[:5000]}
+
+
+@dataclass
+class Teller:
+    """Says canonical values in plain text: references by the other record, options by label."""
+
+    links: Mapping[str, RecordLink]
+    labels: Mapping[tuple[str, str], str]
+
+    @classmethod
+    def of(cls, found: Explanation) -> Teller:
+        """Look up what an explanation mentions: two queries."""
+        keys = {key for line in found.fields for side in ("left", "base", "right") for key in keys_in(line[side])}
+        return cls(linked_by(keys), labels_of([found.link.entity_sync_id]))
+
+    def text(self, name: str, value: object) -> str:
+        """Return one value."""
+        if value is None or value == "":
+            return "empty"
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, list):
+            rows = "; ".join(self.text(name, row) for row in value)
+            return f"{len(value)} line{'' if len(value) == 1 else 's'} ({rows})"
+        if isinstance(value, dict):
+            return ", ".join(f"{k} {self.text(f'{name}.{k}', v)}" for k, v in value.items() if v not in (None, ""))
+        text = str(value)
+        if text.startswith("@") and (link := self.links.get(text[1:])):
+            clause = left_out(link)
+            return short_title(link) + (f", which {clause}" if clause else "")
+        if text.startswith("?"):
+            entity, _, record_id = text[1:].partition(":")
+            return f"{entity} {record_id} (not linked yet)"
+        if text.startswith("!"):
+            return f"{text[1:]} (option without partner)"
+        return self.labels.get((name, text), text)
 
 
 def _rules(link: RecordLink) -> dict[str, str]:

@@ -28,6 +28,7 @@ class Health:
     scope: Scope | None = None
     last_run: Run | None = None
     agreed: int = 0
+    approvals: int = 0  # of those that wait: deletes that a person must approve
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NAMES.values(), 0))
     state: str = ""
     reason: str = ""
@@ -51,6 +52,11 @@ def overview(integrations: list[Integration]) -> list[Health]:
         health = found[integration_id]
         health.counts[NAMES[Pending(pending or 0)]] += total
         health.agreed = max(0, health.agreed - total)
+    waiting = RecordLink.objects.filter(
+        entity_sync__integration__in=found, pending=int(Pending.WAITING), reason="waits for approval"
+    )
+    for row in waiting.values("entity_sync__integration").annotate(total=Count("id")).order_by():
+        found[row["entity_sync__integration"]].approvals = row["total"]
     for health in found.values():
         health.state, health.reason = judge(health)
     return list(found.values())
@@ -77,6 +83,8 @@ def judge(health: Health) -> tuple[str, str]:
     if run is not None and run.phase == Run.Phase.PROPOSED:
         return "Attention", f"Preview {run.pk} waits for approval."
     hands = [f"{health.counts[name]} {name}" for name in ("conflict", "parked") if health.counts[name]]
+    if health.approvals:
+        hands.append(f"{health.approvals} delete{'' if health.approvals == 1 else 's'} to approve")
     if hands:
         return "Attention", f"Records need a person: {', '.join(hands)}."
     if scope is None or scope.last_done_at is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from connectors.contract import Ref
 from connectors.models import Promotion, RecordChange, RecordLink, Run
@@ -16,6 +16,7 @@ from connectors.sync.guards import Guard
 from connectors.sync.mapping import references, resolved
 from connectors.sync.plan import Context as PlanContext
 from connectors.sync.plan import Decision, Life, LinkState, Pending, PlannedWrite, SideState, decide
+from connectors.sync.promotions import wake
 from connectors.sync.rules import LEFT, OTHER, RIGHT, Pair, Side
 from connectors.sync.stage import DISCONNECTED, ENDED, HELD, LINKED, NEW, WAITERS
 from connectors.sync.values import CanonicalValues, decode, encode
@@ -39,25 +40,52 @@ CHANGE_COLUMNS = (
 
 
 def plan(ctx: Context) -> int:
-    """Plan every link of the run's pairs that needs it.  Returns how many writes were planned."""
+    """Plan every link of the run's pairs that needs it (of an approved preview: only adopt).  Returns how many writes."""
     planned = 0
     complete = _complete(ctx)
-    for pair in ctx.pairs:
+    adopting = ctx.run.approved_at is not None
+    if not adopting:
+        wake(ctx)
+    superseded = adopting
+    for pair in ctx.acting:
         last = 0
         while True:
-            rows = store.read(
-                RecordLink.objects.filter(entity_sync=pair.id, pending=Pending.DIRTY, id__gt=last, scope=ctx.scope.pk)
-                .order_by("id")
-                .values_list(*COLUMNS)[:BLOCK]
+            links = RecordLink.objects.filter(
+                entity_sync=pair.id, pending=Pending.DIRTY, id__gt=last, scope=ctx.scope.pk
             )
+            if adopting:
+                links = links.filter(pk__in=_just_written(ctx, pair))
+            rows = store.read(links.order_by("id").values_list(*COLUMNS)[:BLOCK])
             planner = Planner(ctx, pair, complete[pair.id])
             if rows:
+                if not superseded:
+                    _supersede_stale(ctx)
+                    superseded = True
                 planned += planner.block(rows)
                 last = rows[-1][0]
             if len(rows) < BLOCK and not planner.respawns:  # a link that begins anew gets its turn in this round
                 break
             ctx.check_slice()
     return planned
+
+
+def _just_written(ctx: Context, pair: Pair) -> QuerySet[RecordChange, int]:
+    """After an approved preview nothing new is planned; only what its writes brought into agreement is taken over."""
+    written = RecordChange.objects.filter(run=ctx.run, entity_sync=pair.id, status="written")
+    return written.values_list("link", flat=True)
+
+
+def _supersede_stale(ctx: Context) -> None:
+    """Give up writes whose link is to be planned again: one side met a conflict while the other side's write still waited."""
+    rows = RecordChange.objects.filter(open=1, run__scope=ctx.scope, link__pending=Pending.DIRTY)
+    ids = list(rows.values_list("id", flat=True))
+    if not ids:
+        return
+    with ctx.transaction("supersede stale"):
+        for start in range(0, len(ids), 500):
+            RecordChange.objects.filter(pk__in=ids[start : start + 500], open=1).update(
+                status="superseded", open=None, message="The record changed before it was written."
+            )
 
 
 def _complete(ctx: Context) -> dict[int, dict[Side, bool]]:
@@ -93,12 +121,23 @@ class Planner:
             decision = decide(link, context)
             self._store(link, decision, link.id in proposed)
         with self.ctx.transaction("store plan"):
+            met = store.update_many(RecordLink, LINK_SET, ("id", "revision"), self.links, bump="revision")
+            if met != len(self.links):
+                self._forget(states)
             store.insert_many(RecordChange, CHANGE_COLUMNS, self.changes)
-            store.update_many(RecordLink, LINK_SET, ("id", "revision"), self.links, bump="revision")
             self._respawn()
             if self.released:
                 release(self.ctx, self.released)
         return sum(1 for change in self.changes if change[5] == "planned")
+
+    def _forget(self, states: Sequence[LinkState]) -> None:
+        """Drop what was decided about links that a person decided meanwhile: the next plan sees the person's decision."""
+        rows = RecordLink.objects.filter(pk__in=[link.id for link in states], touched_run=self.ctx.run.pk)
+        revisions: dict[int, int] = dict(rows.values_list("id", "revision"))
+        missed = {link.id: link.key for link in states if revisions.get(link.id) != link.revision + 1}
+        self.changes = [change for change in self.changes if change[1] not in missed]
+        self.respawns = [(link, alive) for link, alive in self.respawns if link.id not in missed]
+        self.released -= set(missed.values())
 
     def _resolve(self, states: Sequence[LinkState]) -> None:
         """References whose record was unknown when it was staged may be known by now."""
@@ -155,6 +194,8 @@ class Planner:
         return set(rows.exclude(run__purpose=Run.Purpose.PREVIEW).values_list("link_id", flat=True))
 
     def _store(self, link: LinkState, decision: Decision, proposed: bool) -> None:
+        if self.ctx.run.approved_at is not None and (decision.writes or decision.respawn):
+            return  # not approved: the next run plans it
         if decision.respawn:
             self.respawns.append((link, decision.respawn))
         base, staged, quirk = _adopted(link, decision, self.pair)
@@ -166,7 +207,7 @@ class Planner:
         elif decision.adopt:
             self.released.add(link.key)
         pending: int | None = None if decision.pending is None else int(decision.pending)
-        reason, args = decision.reason, encode(decision.args) if decision.args else ""
+        reason, args = decision.reason, _told(link, decision)
         if pending is None and not ended and (staged[LEFT] is not None or staged[RIGHT] is not None):
             pending, reason = int(Pending.SKIPPED), "prevented"
         if decision.writes and (self.preview or decision.propose):
@@ -219,7 +260,7 @@ class Planner:
                 (
                     "key", "integration", "entity_sync", "family", "scope",
                     f"{alive}_entity", f"{alive}_id", f"{alive}_version", f"{alive}_modified", f"{alive}_life",
-                    f"{alive}_match", f"{alive}_staged", f"{alive}_quirk",
+                    f"{alive}_match", f"{alive}_match2", f"{alive}_staged", f"{alive}_quirk",
                     f"{other}_entity", f"{other}_id", f"{other}_version", f"{other}_modified", f"{other}_life",
                     f"{other}_match", f"{other}_staged", f"{other}_quirk",
                     "base", "state", "ended", "pending", "reason", "args", "revision", "settings_revision", "touched_run",
@@ -227,7 +268,7 @@ class Planner:
                 [(
                     self.ctx.world.key(), self.ctx.integration.pk, self.pair.id, self.pair.family, self.ctx.scope.pk,
                     side.entity, side.id, side.version, side.modified, int(side.life),
-                    self.pair.match_hash(link.now(alive)), values, "",
+                    *self.pair.match_hashes(link.now(alive)), values, "",
                     "", None, "", "", int(Life.NONE), "", None, "",
                     "", NEW, 0, int(Pending.DIRTY), "changed", "", 1, self.pair.revision, self.ctx.run.pk,
                 )],
@@ -236,6 +277,14 @@ class Planner:
                 "info", "recreated", f"{side.entity} {side.id} was deleted on the {other} and edited on the {alive}: it is made again."
                 if link.base is not None else f"{side.entity} {side.id} lost its partner before they ever agreed.", link_id=link.id,
             )  # fmt: skip
+
+
+def _told(link: LinkState, decision: Decision) -> str:
+    """Return the reason's arguments.  A person's decision stays with its write, which may have to be planned again."""
+    told = dict(decision.args)
+    if decision.writes and not decision.propose:
+        told |= {name: v for name, v in (("approved", link.approved), ("resolution", link.resolution)) if v}
+    return encode(told) if told else ""
 
 
 def _state(record: Ref | None, life: int, pending: int | None, *, other_life: int) -> str:
@@ -314,14 +363,20 @@ def release(ctx: Context, keys: set[str]) -> int:
 
 
 def check_guards(ctx: Context) -> list[str]:
-    """Judge the writes that are planned in this run as a whole; returns the sentences of the limits they pass."""
+    """Judge the writes that this run plans, or as a preview proposes, as a whole.
+
+    Returns the sentences of the limits they pass.
+    """
     if ctx.run.guard.get("accepted"):
         return []
+    # The deletes that an ordinary run proposes wait for a person one by one; those of a preview are approved all at once.
+    preview = ctx.run.purpose == Run.Purpose.PREVIEW and ctx.run.approved_at is None
+    counted = {"status": "proposed"} if preview else {"open__isnull": False}
     found: list[str] = []
-    for pair in ctx.pairs:
+    for pair in ctx.acting:
         guard = Guard(pair.name, 0)
         rows = (
-            RecordChange.objects.filter(run=ctx.run, entity_sync=pair.id, open__isnull=False)
+            RecordChange.objects.filter(run=ctx.run, entity_sync=pair.id, **counted)
             .exclude(verb="create")
             .order_by("id")
             .values_list("side", "verb", "before", "after")

@@ -172,7 +172,7 @@ def apply_preset(
     if twin is not None:
         raise SettingsError(
             [
-                f"{twin} keeps {ends[LEFT]} and {ends[RIGHT]} in agreement by the same preset already. Two of them would make records twice."
+                f"{twin} keeps {ends[LEFT]} and {ends[RIGHT]} in agreement by the same preset already. Two would make records twice."
             ]
         )
     words = {

@@ -66,7 +66,7 @@ class Ready:
 def push(ctx: Context) -> int:
     """Write everything that is planned in this run, in dependency order.  Returns how many writes were sent."""
     sent = 0
-    for pair in ctx.pairs:
+    for pair in ctx.acting:
         for side in (RIGHT, LEFT):
             while True:
                 more, deferred = _sweep(ctx, pair, side)
@@ -104,7 +104,7 @@ def _sweep(ctx: Context, pair: Pair, side: Side) -> tuple[int, int]:
 def _left_over(ctx: Context) -> int:
     """What still waits for a record that could not be written: optional references are left out, others wait."""
     sent = 0
-    for pair in ctx.pairs:
+    for pair in ctx.acting:
         for side in (RIGHT, LEFT):
             rows = store.read(
                 RecordChange.objects.filter(run=ctx.run, open=1, entity_sync=pair.id, side=side)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -219,12 +219,22 @@ class Pair:
 
     def match_hash(self, values: CanonicalValues) -> str:
         """Return what partners have in common at first sight: a hash of the first alternative that is filled, or ''."""
+        return next(self._match_hashes(values), "")
+
+    def match_hashes(self, values: CanonicalValues) -> tuple[str, str | None]:
+        """Return hashes of the first two alternatives that are filled: ('', None) where there are none.
+
+        The second counts only beside a record that lacks what the first is made of.
+        """
+        found = self._match_hashes(values)
+        return next(found, ""), next(found, None)
+
+    def _match_hashes(self, values: CanonicalValues) -> Iterator[str]:
         for number, names in enumerate(self.match):
             parts = [values.get(name) for name in names]
             if all(part not in (None, "") for part in parts):
                 text = "\x1f".join(" ".join(str(part).casefold().split()) for part in parts)
-                return blake2b(f"{number}\x1e{text}".encode(), digest_size=16).hexdigest()
-        return ""
+                yield blake2b(f"{number}\x1e{text}".encode(), digest_size=16).hexdigest()
 
 
 def source_side(rule: FieldRule) -> Side:

@@ -13,6 +13,7 @@ from connectors.models import EntitySync, Integration, RecordChange, RecordLink,
 from connectors.sync.context import Context, FenceLost, Interrupted
 from connectors.sync.plan import Pending
 from connectors.sync.planning import check_guards, plan
+from connectors.sync.promotions import close_promotions
 from connectors.sync.pull import EmptySide, pull
 from connectors.sync.push import push
 from connectors.sync.settle import settle
@@ -139,6 +140,7 @@ def _steps(ctx: Context) -> None:
         _phase(ctx, Run.Phase.PUSH)
         _push(ctx)
         if run.approved_at:
+            plan(ctx)
             break
     _finish(ctx)
 
@@ -237,6 +239,7 @@ def _finish(ctx: Context) -> None:
         reads = run.counts.setdefault("reads", {})
         reads[side] = reads.get(side, 0) + count
     ctx.reads.clear()
+    close_promotions(ctx)
     run.counts = {**run.counts, **count_outcomes(run)}
     run.phase, run.finished_at = Run.Phase.DONE, now
     with ctx.transaction("finish"):
@@ -244,9 +247,9 @@ def _finish(ctx: Context) -> None:
             phase=run.phase, counts=run.counts, progress=run.progress, finished_at=now, error=""
         )
         done: dict[str, object] = {"last_done_at": now, "failures": 0, "last_error": ""}
-        if run.mode == "comprehensive" and not run.entities:
+        if run.mode == "comprehensive":
             done["last_full_at"] = now
-        elif not ctx.scope.last_full_at and not run.entities:
+        elif not ctx.scope.last_full_at:
             done["last_full_at"] = now  # the first run reads everything anyway
         if "last_full_at" in done:
             # What made it necessary is done with, unless it came up again under way.

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from connectors.contract import Gone, Record
 from connectors.models import RecordLink
@@ -39,11 +39,27 @@ class Row:
     key: str
     args: str
     other_life: int
+    other_id: str | None
+    match2: str | None
+
+    @property
+    def alone(self) -> bool:
+        """Whether the record never had a partner."""
+        return self.state == NEW and not self.base and self.other_id is None
+
+
+class Candidate(NamedTuple):
+    """A link whose record may be the partner of one that was read."""
+
+    id: int
+    free: bool  # it may be joined: nobody holds it, and it has no record on this side
+    bounds: str  # why its record is out of bounds
+    held: bool
 
 
 ROW_COLUMNS = (
     "id {s}_id {s}_version {s}_life {s}_staged {s}_quirk base state pending reason settings_revision entity_sync key args "
-    "{o}_life"
+    "{o}_life {o}_id {s}_match2"
 )
 
 Known: TypeAlias = "tuple[int, int, str, int, int, str]"  # id, entity_sync, version, life, settings_revision, reason
@@ -54,12 +70,12 @@ BY_RECORD = store.Prepared(
     ).values_list(*columns.format(s=side, o=OTHER[side]).split())
 )
 BY_MATCH = store.Prepared(
-    lambda integration, family, hashes, *, side, other: RecordLink.objects.filter(
+    lambda integration, family, hashes, *, side, column: RecordLink.objects.filter(
         **{
-            "integration": integration, "family": family, f"{other}_match__in": hashes,
-            f"{other}_life__in": [Life.LIVE, Life.ARCHIVED], "state": NEW, "ended": 0,
+            "integration": integration, "family": family, f"{column}__in": hashes,
+            f"{OTHER[side]}_life__in": [Life.LIVE, Life.ARCHIVED], "state__in": [NEW, HELD], "ended": 0,
         }
-    ).values_list("id", f"{side}_id", f"{other}_match", "entity_sync", "reason", "args")
+    ).values_list("id", f"{side}_id", column, "entity_sync", "state", "reason", "args")
 )  # fmt: skip
 BY_KEY = store.Prepared(lambda keys: RecordLink.objects.filter(key__in=keys).values_list("id"))
 WAITERS = store.Prepared(lambda keys: RecordLink.objects.filter(waits_on__in=keys).values_list("id"))
@@ -77,6 +93,8 @@ class Staging:
     touches: list[store.Row] = field(default_factory=list)  # only version and time
     updates: list[store.Row] = field(default_factory=list)
     joins: list[store.Row] = field(default_factory=list)
+    seconds: list[store.Row] = field(default_factory=list)  # second match values, of pairs that have alternatives
+    moves: list[store.Row] = field(default_factory=list)  # to another pair of the family
     ambiguous: set[int] = field(default_factory=set)
     new_keys: dict[tuple[str, str], str] = field(default_factory=dict)
     events: list[tuple[str, str, str]] = field(default_factory=list)
@@ -85,6 +103,7 @@ class Staging:
         self.today: date = self.ctx.world.now().date()
         self._inserted: list[str] = []
         self._going: set[tuple[str, str]] = set()
+        self._alone: list[tuple[int, str, Pair, CanonicalValues]] = []  # place in updates, record id, pair, values
 
     # Reading and deciding
 
@@ -126,7 +145,8 @@ class Staging:
 
     def _family(self, entity: str, family: str, pairs: list[Pair], records: list[Record]) -> None:
         known = self._known(entity, family, [record.id for record in records])
-        differing: list[tuple[Record, Pair]] = []
+        routes = self.ctx.routes_of(self.side, entity, family)
+        differing: list[tuple[Record, Pair, bool]] = []
         new: list[Record] = []
         # A record that flows nowhere and can be nobody's partner needs no link (invoices, where quotes come from the right).
         welcome = [pair for pair in pairs if pair.match or pair.flows(OTHER[self.side])]
@@ -138,18 +158,26 @@ class Staging:
                 continue
             self.seen.append(brief[0])
             pair = self.ctx.by_id.get(brief[1])
-            if pair is not None and (entity in self.by_values or not _unchanged(brief, record, pair)):
-                differing.append((record, pair))
+            if pair is None:
+                continue
+            differs = entity in self.by_values or not _unchanged(brief, record, pair)
+            if differs or (brief[5] == "outside" and len(routes) > 1):  # another pair may hold it by now
+                differing.append((record, pair, differs))
         if not differing and not new:
             return
-        rows = self._rows(entity, family, [record.id for record, _ in differing])
-        changed = [(rows[record.id], record, pair) for record, pair in differing]
-        chosen = [(record, *self._choose(welcome or pairs, record)) for record in new]
+        rows = self._rows(entity, family, [record.id for record, _, _ in differing])
+        changed: list[tuple[Row, Record, Pair]] = []
+        for record, pair, differs in differing:
+            now = self._routed(rows[record.id], record, pair, routes)
+            if differs or now is not pair:
+                changed.append((rows[record.id], record, now))
+        chosen = self._placed(new, welcome or pairs, routes)
         for record, _, _ in chosen:
             self.new_keys[entity, record.id] = self.ctx.world.key()
         keys = self._keys([(record, pair) for _, record, pair in changed] + [(r, p) for r, p, _ in chosen])
         for row, record, pair in changed:
-            self._restage(row, record, pair, pairs, keys)
+            self._restage(row, record, pair, routes if row.alone else pairs, keys)
+        self._doubt(family)
         if chosen:
             self._arrive(entity, family, chosen, keys)
 
@@ -168,7 +196,34 @@ class Staging:
                 return pair, why
         return pairs[0], "filter"
 
+    def _placed(
+        self, records: Sequence[Record], pairs: list[Pair], routes: list[Pair]
+    ) -> list[tuple[Record, Pair, str]]:
+        """Return pair and why it is outside for each new record, but for those that a disabled pair holds.
+
+        Such a record gets no link: it is read again when the pair is enabled, since a change of settings reads everything.
+        """
+        found: list[tuple[Record, Pair, str]] = []
+        several = [pair for pair in routes if pair in pairs or pair.id not in self.ctx.by_id]
+        for record in records:
+            pair, why = self._choose(pairs if record.marker else several, record)
+            if why == "filter":
+                found.append((record, pairs[0], why))
+            elif pair.id in self.ctx.by_id:
+                found.append((record, pair, why))
+        return found
+
     # A record that is known
+
+    def _routed(self, row: Row, record: Record, pair: Pair, routes: list[Pair]) -> Pair:
+        """Return the pair that a record belongs to now: one that never had a partner follows its values."""
+        if len(routes) < 2 or not row.alone:
+            return pair
+        chosen, why = self._choose(routes, record)
+        if why == "filter" or chosen.id not in self.ctx.by_id:
+            return pair
+        # Records of the right seldom tell by their values whose they are: there the pair changes only when it must.
+        return pair if self.side == "right" and pair.inside("right", record.values, self.today) != "filter" else chosen
 
     def _restage(
         self, row: Row, record: Record, pair: Pair, pairs: list[Pair], keys: dict[tuple[str, str], str]
@@ -195,6 +250,7 @@ class Staging:
             and not outside
             and row.settings_revision == pair.revision
             and row.reason != "outside"
+            and row.entity_sync == pair.id
         )
         if nothing_new:
             if row.version != record.version:
@@ -203,21 +259,33 @@ class Staging:
         pending, reason, args = self._pending(row, staged, outside)
         # The left is read first: a link keeps its older revision until its right record has been looked at, too.
         read = self.side == "right" or row.other_life not in (Life.LIVE, Life.ARCHIVED)
+        match, second = pair.match_hashes(now)
+        if not row.base and row.match2 != second:  # partners need no second match value
+            self.seconds.append((second, row.id))
+        if row.entity_sync != pair.id:
+            self.moves.append((pair.id, row.id))
+        if row.alone and pending == Pending.DIRTY:
+            self._alone.append((len(self.updates), row.record_id, pair, now))
         self.updates.append(
             (
-                *version,
-                life,
-                staged,
-                quirk,
-                mapper.pair.match_hash(now),
-                pending,
-                reason,
-                args,
-                pair.revision if read else row.settings_revision,
-                self.ctx.run.pk,
-                row.id,
+                *version, life, staged, quirk, match, pending, reason, args, pair.revision if read else row.settings_revision,
+                self.ctx.run.pk, row.id,
             )
-        )
+        )  # fmt: skip
+
+    def _doubt(self, family: str) -> None:
+        """An edit, or a move to another pair, may show that a record without a partner is one that the other side has, too.
+
+        Both have links by now, which are not made one: it is a question for a person, and so it stays while both are there.
+        """
+        found = self._candidates(family, [(record_id, pair, now) for _, record_id, pair, now in self._alone])
+        for place, record_id, _, _ in self._alone:
+            if record_id in found:
+                self.ambiguous.update(candidate.id for candidate in found[record_id] if not candidate.held)
+                row = self.updates[place]
+                asked = (int(Pending.CONFLICT), "ambiguous", encode({"side": self.side}))
+                self.updates[place] = (*row[:6], *asked, *row[9:])
+        self._alone.clear()
 
     def _outside(self, row: Row, record: Record, pair: Pair, pairs: list[Pair]) -> str:
         if self.side == "right" and len(pairs) == 1:
@@ -247,29 +315,27 @@ class Staging:
     def _arrive(
         self, entity: str, family: str, chosen: list[tuple[Record, Pair, str]], keys: dict[tuple[str, str], str]
     ) -> None:
-        staged: list[tuple[Record, Pair, str, CanonicalValues, str]] = []
+        staged: list[tuple[Record, Pair, str, CanonicalValues]] = []
         for record, pair, outside in chosen:
             values = self.ctx.mappers[pair.id].canonical(
                 self.side, record, lambda entity, record_id: keys.get((entity, record_id))
             )
-            staged.append((record, pair, outside, values, pair.match_hash(values)))
+            staged.append((record, pair, outside, values))
         marked = self._marked([record for record, *_ in staged if record.marker])
-        candidates = self._candidates(family, [h for *_, outside, _, h in staged if h and not outside])
-        counts = Counter(h for *_, outside, _, h in staged if h and not outside)
-        for record, pair, outside, values, match in staged:
+        free = [(r.id, pair, values) for r, pair, outside, values in staged if not outside and r.marker not in marked]
+        candidates = self._candidates(family, free)
+        claims = Counter(candidate.id for found in candidates.values() for candidate in found)
+        for record, pair, outside, values in staged:
             target = marked.get(record.marker) if record.marker else None
             if target is not None:
-                self._join(*target, record, pair, values, match)
+                self._join(*target, record, pair, values)
                 continue
-            found = candidates.get((pair.id, match), []) if match and not outside else []
-            free = [c for c in found if c[1] is None]
-            if len(found) == 1 and len(free) == 1 and counts[match] == 1:
-                self._join(free[0][0], free[0][2], record, pair, values, match)
+            found = candidates.get(record.id, [])
+            if len(found) == 1 and found[0].free and claims[found[0].id] == 1:
+                self._join(found[0].id, found[0].bounds, record, pair, values)
                 continue
-            ambiguous = bool(found)
-            if ambiguous:
-                self.ambiguous.update(link_id for link_id, *_ in found)
-            self._insert(record, pair, family, values, match, outside, ambiguous)
+            self.ambiguous.update(candidate.id for candidate in found if not candidate.held)
+            self._insert(record, pair, family, values, outside, bool(found))
 
     def _marked(self, records: Sequence[Record]) -> dict[str, tuple[int, str]]:
         """Return marker -> (link id, why it is out of bounds) for markers whose link has no living record on this side."""
@@ -296,19 +362,45 @@ class Staging:
         return found
 
     def _candidates(
-        self, family: str, hashes: Sequence[str]
-    ) -> dict[tuple[int, str], list[tuple[int, str | None, str]]]:
-        """Return (pair, hash) -> links whose other side has that match value and which are not partners yet."""
-        found: dict[tuple[int, str], list[tuple[int, str | None, str]]] = {}
+        self, family: str, records: Sequence[tuple[str, Pair, CanonicalValues]]
+    ) -> dict[str, list[Candidate]]:
+        """Return id -> links of the same pair without a partner whose other side's record may be the same one.
+
+        Two records meet by the first alternative that both of them fill: a second match value only counts against a first.
+        """
+        firsts: dict[str, list[tuple[str, int]]] = {}  # match value -> (id, pair) of the records that have it
+        seconds: dict[str, list[tuple[str, int]]] = {}
+        late: dict[str, list[tuple[str, int]]] = {}
+        for record_id, pair, values in records:
+            first, second = pair.match_hashes(values)
+            if first:
+                firsts.setdefault(first, []).append((record_id, pair.id))
+                if len(pair.match) > 1:
+                    late.setdefault(first, []).append((record_id, pair.id))
+            if second:
+                seconds.setdefault(second, []).append((record_id, pair.id))
         other = OTHER[self.side]
-        for block in store.blocks(sorted(set(hashes)), LOOK_UP):
-            rows = BY_MATCH.read(self.ctx.integration.pk, family, block, side=self.side, other=other)
-            for link_id, own_id, match, entity_sync, reason, args in rows:
-                candidate = (link_id, None if own_id is None else str(own_id), _bounds(reason, args))
-                found.setdefault((entity_sync, str(match)), []).append(candidate)
+        found: dict[str, list[Candidate]] = {}
+        for column, wanted in ((f"{other}_match", [firsts, seconds]), (f"{other}_match2", [late])):
+            hashes = sorted({value for by_hash in wanted for value in by_hash})
+            for block in store.blocks(hashes, LOOK_UP):
+                rows = BY_MATCH.read(self.ctx.integration.pk, family, block, side=self.side, column=column)
+                for link_id, own_id, match, entity_sync, state, reason, args in rows:
+                    if state == HELD and own_id is not None:
+                        continue  # both records are known
+                    candidate = Candidate(
+                        link_id, state == NEW and own_id is None, _bounds(reason, args), state == HELD
+                    )
+                    for by_hash in wanted:
+                        for record_id, pair_id in by_hash.get(str(match), ()):
+                            if pair_id == entity_sync:
+                                found.setdefault(record_id, []).append(candidate)
         return found
 
-    def _join(self, link_id: int, bounds: str, record: Record, pair: Pair, values: CanonicalValues, match: str) -> None:
+    def _join(self, link_id: int, bounds: str, record: Record, pair: Pair, values: CanonicalValues) -> None:
+        match, second = pair.match_hashes(values)
+        if second is not None:
+            self.seconds.append((second, link_id))
         pending, reason = (Pending.SKIPPED, "outside") if bounds else (Pending.DIRTY, "changed")
         self.seen.append(link_id)
         self.new_keys.pop((record.entity, record.id), None)
@@ -336,7 +428,6 @@ class Staging:
         pair: Pair,
         family: str,
         values: CanonicalValues,
-        match: str,
         outside: str,
         ambiguous: bool,
     ) -> None:
@@ -346,6 +437,7 @@ class Staging:
         elif ambiguous:
             pending, reason, args = int(Pending.CONFLICT), "ambiguous", encode({"side": self.side})
         key = self.new_keys[record.entity, record.id]
+        match, second = pair.match_hashes(values)
         self._inserted.append(key)
         self.inserts.append(
             (
@@ -360,6 +452,7 @@ class Staging:
                 modified_text(record.modified),
                 int(Life.ARCHIVED if record.archived else Life.LIVE),
                 match,
+                second,
                 encode(values),
                 "",
                 "",
@@ -421,7 +514,8 @@ class Staging:
             RecordLink,
             (
                 "key", "integration", "entity_sync", "family", "scope",
-                f"{s}_entity", f"{s}_id", f"{s}_version", f"{s}_modified", f"{s}_life", f"{s}_match", f"{s}_staged", f"{s}_quirk",
+                f"{s}_entity", f"{s}_id", f"{s}_version", f"{s}_modified", f"{s}_life", f"{s}_match", f"{s}_match2", f"{s}_staged",
+                f"{s}_quirk",
                 f"{o}_entity", f"{o}_id", f"{o}_version", f"{o}_modified", f"{o}_life", f"{o}_match", f"{o}_staged", f"{o}_quirk",
                 "base", "state", "ended", "pending", "reason", "args", "revision", "settings_revision", "touched_run",
             ),
@@ -440,6 +534,8 @@ class Staging:
              "reason", "args", "settings_revision", "touched_run"),
             where, self.joins, bump="revision",
         )  # fmt: skip
+        store.update_many(RecordLink, (f"{s}_match2",), where, self.seconds)
+        store.update_many(RecordLink, ("entity_sync",), where, self.moves)
         if self.ambiguous:
             RecordLink.objects.filter(pk__in=self.ambiguous).update(
                 pending=int(Pending.CONFLICT), reason="ambiguous", args=encode({"side": o}), touched_run=self.ctx.run.pk
@@ -461,6 +557,19 @@ class Staging:
             RecordLink.objects.filter(waits_on__in=block).update(
                 pending=int(Pending.DIRTY), reason="changed", waits_on=None, touched_run=self.ctx.run.pk
             )
+
+
+def has_namesake(link: RecordLink) -> bool:
+    """Whether the other side holds a record without a partner that may be this link's: then a person is asked first."""
+    side: Side = "left" if link.left_id is not None else "right"
+    own, other = side, OTHER[side]
+    first, second = getattr(link, f"{own}_match"), getattr(link, f"{own}_match2")
+    if link.base or not first:
+        return False
+    place = (link.integration_id, link.family)
+    rows = BY_MATCH.read(*place, [h for h in (first, second) if h], side=side, column=f"{other}_match")
+    rows += BY_MATCH.read(*place, [first], side=side, column=f"{other}_match2")
+    return any(own_id is None and entity_sync == link.entity_sync_id for _, own_id, _, entity_sync, *_ in rows)
 
 
 _ABSENT = object()

@@ -66,6 +66,7 @@ class Tokens:
         self._sleep = sleep
         self._checking = checking
         self._secret: vault.Secret | None = None
+        self._settings = connection.settings  # the addresses that this object's transport talks to
 
     def __repr__(self) -> str:
         return f"<tokens of {self._connection}>"
@@ -73,6 +74,7 @@ class Tokens:
     def token(self) -> str:
         """Return a token that is good now."""
         if self._secret is None:
+            self._refuse_if_changed()
             self._secret = self._connection.get_secret()
         return self._good(self._secret) or self.refresh(stale="")
 
@@ -107,12 +109,21 @@ class Tokens:
     def _read(self) -> vault.Secret:
         """Read the row again: another worker may have changed token, state and back-off."""
         self._connection.refresh_from_db(
-            fields=["secret", "state", "reason", "refresh_lease", "refresh_until", "refresh_failures"]
+            fields=["secret", "settings", "state", "reason", "refresh_lease", "refresh_until", "refresh_failures"]
         )
+        self._refuse_if_changed()
         if not self._checking or self._connection.state == Connection.State.PAUSED:
             refuse_if_stopped(self._connection)
         self._secret = self._connection.get_secret()
         return self._secret
+
+    def _refuse_if_changed(self) -> None:
+        """Credentials entered for new addresses never go to the old ones, which this object's transport talks to."""
+        if self._connection.settings != self._settings:
+            raise RetryableError(
+                f"The settings of connection {self._connection.name} were changed; the next try goes by the new ones.",
+                retry_after=POLL,
+            )
 
     def _refuse_in_back_off(self) -> None:
         row = self._connection
@@ -201,6 +212,10 @@ class Tokens:
             rows = Connection.objects.filter(pk=self._connection.pk, secret=self._connection.secret)
             stored = rows.update(**changes)
         if not stored:  # a person entered other credentials meanwhile: those count
+            if "refresh_token" in used and secret["refresh_token"] != used["refresh_token"]:
+                # ... but where the refresh token was kept, it has just been used up.
+                kept = {"client_id": used["client_id"], "refresh_token": used["refresh_token"]}
+                self._connection.update_secret(kept, refresh_token=secret["refresh_token"])
             self._let_go(lease)
             return ""
         self._read()

@@ -27,6 +27,7 @@ from connectors.transport.types import OAuth2, Reply
 
 TRIES = 3  # of a repeatable request
 PAUSE = 0.5  # seconds before the second try, doubled before the third
+READS = frozenset({"GET", "HEAD"})
 PASSING = frozenset({429, 502, 503, 504})
 HOLDING = frozenset({429, 503})  # with Retry-After: all workers wait
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -41,6 +42,10 @@ AGENT = "Syncline/0.1"
 def utc_now() -> datetime:
     """Return the present moment."""
     return datetime.now(UTC)
+
+
+class AnswerTooLarge(Unanswered):
+    """The answer to what may have been a write was not read to its end.  A repeat would be answered the same."""
 
 
 class Transport:
@@ -115,7 +120,7 @@ class Transport:
             content = json_module.dumps(json, separators=(",", ":")).encode()
             sent.setdefault("Content-Type", "application/json")
         call = requests.Request(method, url, params=dict(params) if params else None, data=content, headers=sent)
-        tries = TRIES if (method in {"GET", "HEAD"} if repeatable is None else repeatable) else 1
+        tries = TRIES if (method in READS if repeatable is None else repeatable) else 1
         return self._authorized(call, charge, tries, timeout)
 
     # One step each: token, repeat, redirect, send
@@ -141,6 +146,8 @@ class Transport:
             pause: float | None = PAUSE * 2 ** (tries - left - 1)
             try:
                 reply = self._followed(call, charge, timeout)
+            except AnswerTooLarge:
+                raise
             except RetryableError as error:
                 # Our own refusals (budget, back-off) say when to come back; a failed connection does not.
                 if not left or error.retry_after is not None:
@@ -211,7 +218,7 @@ class Transport:
         try:
             response = self._session.send(call, stream=True, allow_redirects=False, timeout=limits, verify=True)
             try:
-                body = _read(response)
+                body = _read(response, str(call.method))
             finally:
                 response.close()
         # `from None` below: the original errors carry the request, and with it the access token.
@@ -241,14 +248,18 @@ def _session(book: AddressBook) -> requests.Session:
     return session
 
 
-def _read(response: requests.Response) -> bytes:
+def _read(response: requests.Response, method: str) -> bytes:
     """Read the body, unpacked, up to a size and a time."""
     started, parts, size = time.monotonic(), [], 0
     for part in response.raw.stream(CHUNK, decode_content=True):
         parts.append(part)
         size += len(part)
         if size > ANSWER_BYTES:
-            raise PermanentError(f"The answer is larger than {ANSWER_BYTES // 2**20} MiB; ask for less at a time.")
+            told = f"The answer is larger than {ANSWER_BYTES // 2**20} MiB; ask for less at a time."
+            if method in READS:
+                raise PermanentError(told)
+            # The system answered, so it may well have done what was asked: that is not a refusal.
+            raise AnswerTooLarge(f"{told} The request may have been carried out.")
         if time.monotonic() - started > ANSWER_SECONDS:
             raise Unanswered(f"The answer did not end within {ANSWER_SECONDS:.0f} seconds.")
     return b"".join(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -27,6 +27,11 @@ class Secret(dict[str, str]):
 
     def __format__(self, spec: str) -> str:
         return repr(self)
+
+
+def only(secret: Mapping[str, str], keys: Iterable[str]) -> Secret:
+    """Return the part under these keys: what a person gave, without what a login added."""
+    return Secret({key: secret[key] for key in keys if key in secret})
 
 
 @lru_cache(maxsize=4)

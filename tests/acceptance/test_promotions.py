@@ -33,6 +33,10 @@ def test_an_account_waits_until_it_is_promoted(hub):
     assert hub.left.store.get("Customer", created.id).body["CompanyName"] == "Newly Won 000"
     assert Promotion.objects.get().status == Promotion.Status.SUCCESS
     assert promote(hub, "customer", account).already == [account]
+    for _ in range(2):
+        hub.settle()
+    link = RecordLink.objects.get(right_id=account)
+    assert (link.reason, link.args) == ("", ""), "the promotion leaves both sides in agreement"
 
 
 def test_a_name_that_is_taken_ends_in_error_with_the_reason(hub):

@@ -147,6 +147,58 @@ def test_a_promotion_is_asked_for_once(world: TwoSystems) -> None:
     assert Promotion.objects.get().external_id == link.left_id
 
 
+def promotion_of(world: TwoSystems, name: str) -> Promotion:
+    return Promotion.objects.create(
+        entity_sync=world.sync, side="left", external_id=name, status="queued", at=timezone.now()
+    )
+
+
+def test_a_promotion_is_taken_back(boss: Client, world: TwoSystems) -> None:
+    EntitySync.objects.update(push={"right": "on_request"})
+    one, two, three = (promotion_of(world, name) for name in ("81", "82", "83"))
+    Promotion.objects.filter(pk=two.pk).update(status="success")
+    press(boss, one, "withdraw")
+    assert Promotion.objects.get(pk=one.pk).reason == "Taken back by ada."
+    url = reverse("admin:connectors_promotion_do", args=[two.pk, "withdraw"])
+    assert "too late" in boss.post(url, follow=True).content.decode()
+    ticked = {"action": "withdraw_all", "_selected_action": [two.pk, three.pk]}
+    boss.post(reverse("admin:connectors_promotion_changelist"), ticked)
+    statuses = dict(Promotion.objects.values_list("external_id", "status"))
+    assert statuses == {"81": "withdrawn", "82": "success", "83": "withdrawn"}
+    assert set(LogEntry.objects.filter(content_type__model="promotion").values_list("object_id", flat=True)) == {
+        str(one.pk),
+        str(three.pk),
+    }
+    for address in ("changelist", "change"):
+        args = [three.pk] if address == "change" else []
+        assert boss.get(reverse(f"admin:connectors_promotion_{address}", args=args)).status_code == 200
+
+
+def test_a_viewer_takes_no_promotion_back(viewer: Client, world: TwoSystems) -> None:
+    promotion = promotion_of(world, "81")
+    assert press(viewer, promotion, "withdraw").status_code == 403  # type: ignore[attr-defined]
+    ticked = {"action": "withdraw_all", "_selected_action": [promotion.pk]}
+    viewer.post(reverse("admin:connectors_promotion_changelist"), ticked)
+    assert Promotion.objects.get().status == "queued"
+
+
+@pytest.mark.parametrize("button", ["resolve_left", "resolve_right"])
+def test_the_living_side_of_a_deleted_record_is_offered_alone(boss: Client, world: TwoSystems, button: str) -> None:
+    link = RecordLink.objects.filter(pending__isnull=True, left_id__isnull=False).first()
+    assert link is not None
+    world.left.delete("person", link.left_id)
+    world.right.put("person", link.right_id, {"city": "Bern"})
+    world.run()
+    link.refresh_from_db()
+    assert link.reason == "conflict"
+    page = boss.get(reverse("admin:connectors_recordlink_change", args=[link.pk])).content.decode()
+    assert "/do/resolve_right/" in page and "/do/resolve_left/" not in page
+    url = reverse("admin:connectors_recordlink_do", args=[link.pk, button])
+    said = boss.post(url, follow=True).content.decode()
+    wanted = "makes the record again on the left" if button == "resolve_right" else "the record on the left was deleted"
+    assert wanted in said
+
+
 def test_what_does_not_fit_is_refused_with_a_sentence(world: TwoSystems) -> None:
     now, conflict = timezone.now(), link_with("conflict")
     agreed = RecordLink.objects.filter(pending__isnull=True).select_related("entity_sync").first()
@@ -203,9 +255,37 @@ def test_an_approved_preview_says_how_many(boss: Client, world: TwoSystems) -> N
     assert Job.objects.get().run_id == run.pk
 
 
+def test_a_preview_that_the_guard_warns_of_needs_a_tick(boss: Client, world: TwoSystems) -> None:
+    world.left.create("person", {"name": "New"})
+    run = world.run(purpose="preview")
+    guard = {"tripped": ["<b>Too many</b> records would be removed."]}
+    Run.objects.filter(pk=run.pk).update(finished_at=timezone.now(), guard=guard)
+    url = reverse("admin:connectors_run_do", args=[run.pk, "approve"])
+    page = boss.get(reverse("admin:connectors_run_change", args=[run.pk])).content.decode()
+    assert page.count("&lt;b&gt;Too many&lt;/b&gt; records") == 1
+    assert page.count(url) == 1  # one button, and it is beside the tick
+    form = page[page.index(url) : page.index("</form>", page.index(url))]
+    assert 'name="accept_guard" value="1" required' in form and "csrfmiddlewaretoken" in form
+    answer = boss.post(url, follow=True)
+    assert "A guard warns" in answer.content.decode()
+    assert Run.objects.get(pk=run.pk).phase == "proposed" and not Job.objects.exists()
+    boss.post(url, {"accept_guard": "1"})
+    assert Run.objects.get(pk=run.pk).approved_at is not None
+    assert Job.objects.get().run_id == run.pk
+
+
+def test_who_may_not_approve_reads_the_warning_without_a_tick(viewer: Client, world: TwoSystems) -> None:
+    run = world.run(purpose="preview")
+    Run.objects.filter(pk=run.pk).update(guard={"tripped": ["Too many records."]})
+    page = viewer.get(reverse("admin:connectors_run_change", args=[run.pk])).content.decode()
+    assert page.count("Too many records.") == 1
+    assert "accept_guard" not in page
+
+
 def test_accepting_a_guard_goes_on_with_the_run(boss: Client, world: TwoSystems) -> None:
     run = Run.objects.latest("id")
-    Run.objects.filter(pk=run.pk).update(phase="guarded", guard={"tripped": ["The left side is empty."]})
+    guard = {"tripped": ["The left side is empty."]}
+    Run.objects.filter(pk=run.pk).update(phase="guarded", guard=guard, finished_at=timezone.now())
     assert "The left side is empty." in boss.get(reverse("admin:connectors_run_change", args=[run.pk])).content.decode()
     press(boss, run, "accept")
     assert Job.objects.get().run_id == run.pk

@@ -141,6 +141,5 @@ def test_a_run_without_changes_asks_nothing_that_grows_with_the_links(on_sqlite:
     assert [(one.sql, one.plan()) for one in asked if _wholly_read(one)] == []
 
 
-@pytest.mark.xfail(strict=True, reason="RecordLink.touched_run has no index: docs/performance.md, G4")
 def test_a_run_counts_its_outcomes_without_reading_every_link(on_sqlite: None, heard: Heard) -> None:
     assert not _wholly_read(heard.one(COUNTED.replace("touched_run", f"{LINKS}.touched_run")))

@@ -8,7 +8,17 @@ from argparse import ArgumentParser
 from django.core.management.base import BaseCommand, CommandError
 
 from connectors.management.commands._common import integration_named
-from connectors.sync.explain import Explanation, NotKnown, explain, find_link
+from connectors.sync.explain import (
+    VERBS,
+    Explanation,
+    NotKnown,
+    Teller,
+    explain,
+    field_title,
+    find_link,
+    reason_word,
+    title_of,
+)
 
 
 class Command(BaseCommand):
@@ -33,18 +43,20 @@ class Command(BaseCommand):
 
     def _tell(self, found: Explanation) -> None:
         link = found.link
-        self.stdout.write(
-            f"{link.entity_sync}: {link.left_entity} {link.left_id or '-'} = {link.right_entity} {link.right_id or '-'}"
-        )
-        self.stdout.write(f"{found.reason or 'agreed'}: {found.sentence}\n")
+        self.stdout.write(f"{link.entity_sync}: {title_of(link)}")
+        self.stdout.write(f"{reason_word(link)}: {found.sentence}\n")
+        teller = Teller.of(found)
         for line in found.fields:
-            mark = " " if line["agreed"] else "*"
-            self.stdout.write(
-                f"{mark} {line['field']}: left {line['left']!r}, base {line['base']!r}, right {line['right']!r} {line['rule']}"
-            )
+            mark, name = " " if line["agreed"] else "*", str(line["field"])
+            left, base, right = (teller.text(name, line[side]) for side in ("left", "base", "right"))
+            rule = f"  ({line['rule']})" if line["rule"] else ""
+            self.stdout.write(f"{mark} {field_title(name)}: left {left} | base {base} | right {right}{rule}")
+        if any(not line["agreed"] for line in found.fields):
+            self.stdout.write("* both sides do not agree on this field (base: what they last agreed on).")
         for change in found.changes:
             self.stdout.write(
-                f"{change['at']} run {change['run']}: {change['verb']} {change['side']} {change['status']} {change['message']}"
+                f"{change['at']} run {change['run']}: {VERBS.get(str(change['verb']), change['verb'])} on the "
+                f"{change['side']}, {change['status']} {change['message']}".rstrip()
             )
         for event in found.events:
             self.stdout.write(event)

@@ -12,10 +12,14 @@ from django.core.management.base import BaseCommand, CommandError
 from connectors.management.commands._common import integration_named
 from connectors.models import RecordLink
 from connectors.sync import decisions
-from connectors.sync.explain import REASONS
+from connectors.sync.explain import REASONS, linked_by, reason_word, sentence_of, title_of
 from jobs import clock
 
 MOST = 1000  # lines of one list
+DONE = {
+    "retry": "to be tried again", "resolve": "resolved", "approve": "approved", "promote": "promoted", "hold": "held",
+    "release": "released",
+}  # fmt: skip
 
 
 class Command(BaseCommand):
@@ -48,12 +52,15 @@ class Command(BaseCommand):
             self._list(options)
             return
         decided, refused = decisions.many(_named(options["links"]), _decision(options))
-        self.stdout.write(f"{len(decided)} done. The next sync carries it out.")
+        later = "" if not decided or options["action"] in ("hold", "release") else " The next sync carries it out."
+        self.stdout.write(f"{len(decided)} {DONE[options['action']]}.{later}")
         if refused:
             raise CommandError("\n".join(refused))
 
     def _list(self, options: dict[str, Any]) -> None:
-        rows = RecordLink.objects.filter(pending__isnull=False).select_related("entity_sync", "integration")
+        rows = RecordLink.objects.filter(pending__isnull=False).select_related(
+            "entity_sync", "integration__left", "integration__right"
+        )
         if options["integration"]:
             rows = rows.filter(integration=integration_named(options["integration"]))
         if options["entity"]:
@@ -64,11 +71,10 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps([_as_dict(link) for link in found]))
             return
+        waited = linked_by(link.waits_on for link in found if link.waits_on)
         for link in found:
-            self.stdout.write(
-                f"{link.pk}  {link.entity_sync.name}  {link.left_id or '-'} = {link.right_id or '-'}  {link.reason}: "
-                f"{REASONS.get(link.reason, '')}"
-            )
+            why = sentence_of(link, waited)
+            self.stdout.write(f"{link.pk}  {link.entity_sync.name}  {title_of(link)}  {reason_word(link)}: {why}")
         self.stdout.write(f"{len(found)} records." if len(found) < MOST else f"The first {MOST}.")
 
 

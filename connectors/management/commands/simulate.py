@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from argparse import ArgumentParser
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from contextlib import ExitStack
 from types import FrameType
 from typing import Any, cast
@@ -16,11 +16,21 @@ from django.utils.module_loading import import_string
 from connectors.registry import UnknownSystem, connector_class, systems
 from connectors.simulation import Simulator
 
+DOOR = """Each simulator has a door for people and scripts, beside the system's own API; docs/simulators.md has examples:
+  /_simulator/records    see, edit and delete records as a person in the system's screens would
+  /_simulator/faults     let requests fail, be slow or be throttled
+  /_simulator/clock      move the simulated clock
+  /_simulator/journal    every request as the system saw it
+  /_simulator/switches   the vendor's limits and habits
+  /_simulator/credentials"""
+
 
 class Command(BaseCommand):
     help = "Start simulated systems on 127.0.0.1 and print their addresses and (invented) credentials."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.formatter_class = RawDescriptionHelpFormatter
+        parser.epilog = DOOR
         parser.add_argument("systems", nargs="*", metavar="SYSTEM", help="all that can be simulated when none is named")
         parser.add_argument("--records", type=int, default=20, help="customers in each invented company")
         parser.add_argument("--seed", type=int, default=1, help="the same seed invents the same company")
@@ -29,6 +39,12 @@ class Command(BaseCommand):
         parser.add_argument("--json", "--once-json", action="store_true", help="print one line of JSON for a script")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["records"] < 0:
+            raise CommandError("--records must be 0 or more.")
+        if not 0 <= options["port"] < 65536:
+            raise CommandError("--port must lie between 0 and 65535.")
+        if options["seconds"] < 0:
+            raise CommandError("--seconds must be 0 or more.")
         stop = threading.Event()
 
         def stopped(number: int, frame: FrameType | None) -> None:
@@ -57,7 +73,9 @@ class Command(BaseCommand):
             for part in ("settings", "secret"):
                 for key, value in cast(dict[str, object], what.get(part, {})).items():
                     self.stdout.write(f"  {part}.{key} = {value}")
-            self.stdout.write(f"  faults, clock and journal: {what['url']}/_simulator/")
+            self.stdout.write(
+                f"  records, faults, clock, journal, switches: {what['url']}/_simulator/ (docs/simulators.md)"
+            )
         self.stdout.write("Add 127.0.0.0/8 to ALLOWED_PRIVATE_NETWORKS to connect to them. Stop with Ctrl-C.")
         self.stdout.flush()
 
