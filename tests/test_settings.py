@@ -21,15 +21,20 @@ def example() -> dict[str, str]:
 def manage(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
     return subprocess.run(
-        [sys.executable, "manage.py", *command], cwd=ROOT, env={**kept, **environment}, capture_output=True, text=True, check=False
+        [sys.executable, "manage.py", *command],
+        cwd=ROOT,
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
 def test_the_example_works_once_both_keys_are_filled_in() -> None:
     done = manage("check", **{**example(), **KEYS, "READ_DOT_ENV": "0"})
     assert done.returncode == 0, done.stderr
-    shown = manage("shell", "-v", "0", "-c", "from django.conf import settings as s; print(s.WORKER_RUN_FILE, s.DATABASES['default']['NAME'])",
-                   **{**example(), **KEYS, "READ_DOT_ENV": "0"})  # fmt: skip
+    show = "from django.conf import settings as s; print(s.WORKER_RUN_FILE, s.DATABASES['default']['NAME'])"
+    shown = manage("shell", "-v", "0", "-c", show, **{**example(), **KEYS, "READ_DOT_ENV": "0"})
     assert "worker.json" in shown.stdout and "syncline.sqlite3" in shown.stdout
 
 

@@ -109,4 +109,8 @@ class RecordLink(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.left_entity} {self.left_id} = {self.right_entity} {self.right_id}"
+        there = [f"{entity} {record_id}" for entity, record_id in self._records() if record_id]
+        return " = ".join(there) if len(there) == 2 else f"{''.join(there)}, no partner yet"
+
+    def _records(self) -> tuple[tuple[str, str | None], tuple[str, str | None]]:
+        return (self.left_entity, self.left_id), (self.right_entity, self.right_id)

@@ -16,6 +16,10 @@ from connectors.sync.mapping import Mapper
 from connectors.sync.rules import LEFT, RIGHT, Pair, Side
 from connectors.sync.world import World
 
+HELD = store.Prepared(
+    lambda scope, fence: Scope.objects.select_for_update().filter(pk=scope, fence=fence).values_list("pk")
+)
+
 
 class Interrupted(Exception):
     """The run was asked to stop at a safe point: its slice is over, or a person cancelled it."""
@@ -115,8 +119,7 @@ class Context:
         """A transaction that only the holder of the scope may commit: a worker that was slow to die records nothing."""
         with self.world.transaction(name):
             # The lock keeps whoever takes the scope over waiting until this has been committed (SQLite has one writer anyway).
-            rows = Scope.objects.select_for_update().filter(pk=self.scope.pk, fence=self.run.fence)
-            if not rows.values_list("pk", flat=True):
+            if not HELD.read(self.scope.pk, self.run.fence):
                 raise FenceLost("Another run has taken over: this one writes nothing more.")
             yield
 

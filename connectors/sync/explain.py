@@ -35,7 +35,7 @@ REASONS = {
 # Why a record is left out, and what ends that: "Customer 6 <first>, so this waits until it <second>".
 LEFT_OUT = {
     "inactive": ("is inactive and left out", "is active or promoted"),
-    "filter": ("does not meet the filter and is left out", "meets the filter"),
+    "filter": ("does not meet the filter and is left out", "does"),
     "window": ("lies outside the window of dates and is left out", "lies inside the window"),
     "direction": ("is left out, because nothing flows that way", "may flow by the settings"),
 }
@@ -135,7 +135,7 @@ def _fields(link: RecordLink) -> list[dict[str, object]]:
     once = {m.name for m in FieldMapping.objects.filter(entity_sync=link.entity_sync_id, when="create")}
     held = {side: {**base, **decode(getattr(link, f"{side}_quirk"))} for side in (LEFT, RIGHT)}
     now: dict[str, CanonicalValues] = {}
-    living: list[str] = []
+    living: list[Side] = []
     for side in (LEFT, RIGHT):
         staged, life = getattr(link, f"{side}_staged"), getattr(link, f"{side}_life")
         if life == Life.GONE or getattr(link, f"{side}_id") is None:

@@ -55,8 +55,9 @@ def overview(integrations: list[Integration]) -> list[Health]:
     waiting = RecordLink.objects.filter(
         entity_sync__integration__in=found, pending=int(Pending.WAITING), reason="waits for approval"
     )
-    for row in waiting.values("entity_sync__integration").annotate(total=Count("id")).order_by():
-        found[row["entity_sync__integration"]].approvals = row["total"]
+    approvals = waiting.values_list("entity_sync__integration").annotate(total=Count("id")).order_by()
+    for integration_id, total in approvals:
+        found[integration_id].approvals = total
     for health in found.values():
         health.state, health.reason = judge(health)
     return list(found.values())

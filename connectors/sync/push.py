@@ -44,6 +44,9 @@ PLANNED = store.Prepared(
         .values_list(*COLUMNS)[:size]
     )
 )
+SETTINGS = store.Prepared(
+    lambda integration: Integration.objects.select_for_update().filter(pk=integration).values_list("pk")
+)
 ALLOWED = store.Prepared(
     lambda ids, integration, revision, scope, fence: RecordChange.objects.filter(
         Exists(RecordLink.objects.filter(pk=OuterRef("link"), revision=OuterRef("link_revision"))),
@@ -298,7 +301,7 @@ def _mark(ctx: Context, items: Sequence[Item], batch_key: str) -> list[Item]:
     """Mark the rows as being sent where link, settings and fence are still as planned.  No row, no write."""
     with ctx.transaction("mark sending"):
         # Under this lock no settings change can slip in between the look and the mark.
-        Integration.objects.select_for_update().get(pk=ctx.integration.pk)
+        SETTINGS.read(ctx.integration.pk)
         places = [
             ("sending", 2, batch_key, place, wire_text(item.operation.values), item.operation.expect, item.change_id, 1)
             for place, item in enumerate(items)

@@ -19,6 +19,7 @@ from connectors.sync.explain import (
     reason_word,
     title_of,
 )
+from connectors.sync.plan import Life
 
 
 class Command(BaseCommand):
@@ -49,6 +50,8 @@ class Command(BaseCommand):
         for line in found.fields:
             mark, name = " " if line["agreed"] else "*", str(line["field"])
             left, base, right = (teller.text(name, line[side]) for side in ("left", "base", "right"))
+            left = "deleted" if link.left_life == Life.GONE else left
+            right = "deleted" if link.right_life == Life.GONE else right
             rule = f"  ({line['rule']})" if line["rule"] else ""
             self.stdout.write(f"{mark} {field_title(name)}: left {left} | base {base} | right {right}{rule}")
         if any(not line["agreed"] for line in found.fields):
