@@ -194,13 +194,6 @@ def _rule(
                 "the mapping."
             )
             return None
-    grouped = [f"{side} {f.label or f.name}" for side, f in fields.items() if f is not None and f.group]
-    if grouped:
-        problems.append(
-            f"{sync.name}: {mapping.name}: {', '.join(grouped)} comes by a report of its own, which runs do not read yet. Remove the "
-            "mapping."
-        )
-        return None
     direction = _direction(sync, mapping)
     _check_writable(sync, mapping, direction, fields, problems)
     if mapping.transform and mapping.transform not in TRANSFORMS:

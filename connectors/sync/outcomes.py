@@ -259,7 +259,7 @@ def _written_row(
     if outcome.values is not None:
         record = Record(pair.entity(side).name, record_id, outcome.values, archived=archived)
         now = ctx.mappers[pair.id].canonical(side, record, lambda entity, i: keys.get((entity, i)))
-        now = {n: v for n, v in now.items() if n in pair.tracked}
+        now = {n: v for n, v in now.items() if n in pair.tracked and n not in pair.reported(side)}
         now.pop(ARCHIVED, None)
         # What the write's own answer shows differently for a written field is this side's way of storing it.
         quirk.update({n: now[n] for n in item.after if n in now and now[n] != base.get(n)})

@@ -8,6 +8,7 @@ from connectors.contract import CursorExpired, Page, Record
 from connectors.models import Cursor, RecordLink
 from connectors.sync import guards, store
 from connectors.sync.context import Context
+from connectors.sync.groups import pull_groups
 from connectors.sync.plan import Life
 from connectors.sync.rules import LEFT, OTHER, RIGHT, Side
 from connectors.sync.stage import Staging
@@ -31,6 +32,10 @@ def pull(ctx: Context) -> None:
             cursor = cursors.get((side, feed)) or Cursor.objects.create(scope=ctx.scope, side=side, feed=feed)
             if comprehensive or not cursor.complete_at or _read_in_delta(ctx, side, feed):
                 _round(ctx, cursor, side, feed, wanted, comprehensive)
+            _mark_pulled(ctx, name)
+        name = f"{side} reports"
+        if (comprehensive or not ctx.scope.last_full_at) and name not in ctx.run.progress.get("pulled", []):
+            pull_groups(ctx, side)
             _mark_pulled(ctx, name)
     settle_touched(ctx)
 

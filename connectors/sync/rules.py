@@ -195,12 +195,16 @@ class Pair:
         """Whether "inactive" is a value in agreement."""
         return ARCHIVED in self.by_name
 
+    def reported(self, side: Side) -> frozenset[str]:
+        """Names of the rules whose values on one side come by a report, not by its feed."""
+        return frozenset(rule.name for rule in self.rules if (own := rule.of(side)) is not None and own.group)
+
     def wanted(self, side: Side) -> frozenset[str]:
         """Names of the fields that must be read on one side."""
         names: set[str] = set()
         for rule in self.rules:
             own = rule.of(side)
-            if own is not None and own.name != ARCHIVED and rule.constant is None:
+            if own is not None and own.name != ARCHIVED and rule.constant is None and not own.group:
                 names.add(own.name)
                 if side == source_side(rule):
                     names.update(n for n in fields_arg(rule) if n != RECORD_ID)
