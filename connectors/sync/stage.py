@@ -297,7 +297,7 @@ class Staging:
 
     def _pending(self, row: Row, staged: str | None, outside: str) -> tuple[int | None, str, str]:
         if row.state in (HELD, DISCONNECTED):
-            return row.pending, row.reason, ""
+            return row.pending, row.reason, row.args  # who holds it and why stays
         told = decode(row.args) if row.reason == "outside" else {}
         also = {"also": told["also"]} if told.get("also") else {}
         if told.get("side") == OTHER[self.side]:
@@ -484,7 +484,7 @@ class Staging:
             into = items[row.record_id].into
             pending, reason, args = int(Pending.DIRTY), "changed", ""
             if row.state in (HELD, DISCONNECTED):
-                pending, reason = row.pending or int(Pending.SKIPPED), row.reason
+                pending, reason, args = row.pending or int(Pending.SKIPPED), row.reason, row.args
             elif into:
                 pending, reason, args = int(Pending.CONFLICT), "merged", encode({"into": into, "side": self.side})
             self.updates.append(
