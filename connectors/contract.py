@@ -337,7 +337,7 @@ class Connector(Protocol):
         """Read a feed from the cursor on; None: everything.  Raises CursorExpired."""
 
     def snapshot(self, entity: str, group: str, scope: str = "") -> Iterator[Page]:
-        """Values of one field group for all records, keyed by record id (a report)."""
+        """Values of one field group for all records, keyed by record id (a report).  See KnowsAbsence."""
 
     def fetch(self, entity: str, ids: Sequence[str], fields: frozenset[str]) -> Fetched:
         """Present state of these records, whatever scope, filter or window they are in."""
@@ -347,6 +347,14 @@ class Connector(Protocol):
 
     def write(self, batch: Batch) -> Sequence[Outcome]:
         """Send one request; answer for each item.  Raises Unanswered where nothing tells what was done."""
+
+
+@runtime_checkable
+class KnowsAbsence(Protocol):
+    """Optional: a snapshot names only records that have something to tell (a report of who owes money)."""
+
+    def absent(self, entity: str, group: str) -> Values | None:
+        """Values of a record that the snapshot just read to its end does not name; None: that says nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)

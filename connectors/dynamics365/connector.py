@@ -66,6 +66,7 @@ class Dynamics365:
     """One Dataverse environment."""
 
     system: ClassVar[str] = "dynamics365"
+    modified_field: ClassVar[str] = "modifiedon"  # of every record: when it was changed last
     title: ClassVar[str] = "Dynamics 365"
     limits: ClassVar[Sequence[Limit]] = (  # sheet, section 10
         Limit("request", 6000, timedelta(seconds=300)),

@@ -67,6 +67,7 @@ _PARTY = (
     ("name", 200), ("line1", 4000), ("line2", 4000), ("line3", 4000), *_PLACE, ("telephone", 50), ("fax", 50),
 )  # fmt: skip
 CREATED = Field("createdon", Kind.DATETIME, write=Write.NEVER, resolution=SECOND)
+MODIFIED = Field("modifiedon", Kind.DATETIME, write=Write.NEVER, resolution=SECOND)
 RATE = Field("exchangerate", Kind.DECIMAL, write=Write.NEVER, scale=10)
 
 _PERSON = (
@@ -82,6 +83,7 @@ _PERSON = (
     *_address("address1", _LINES),
     *_address("address2", _LINES),
     CREATED,
+    MODIFIED,
 )
 _DOCUMENT = (
     text("name", 300, findable=True),
@@ -131,7 +133,7 @@ def _number(name: str) -> Field:
 def _promoted(prefix: str) -> tuple[Field, ...]:
     return (
         text(f"{prefix}_externalid", 60, findable=True),
-        option(f"{prefix}_promote"),
+        Field(f"{prefix}_promote", Kind.OPTION, findable=True),  # asked for: whose turn is it?
         text(f"{prefix}_promotemessage", 2000),
         text(f"{prefix}_linkkey", 36, findable=True),
     )

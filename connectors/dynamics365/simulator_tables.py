@@ -17,6 +17,7 @@ CHOICES: dict[str, Choices] = {
     "structure": ((1, "Product"), (2, "Product Family"), (3, "Product Bundle")),
     "priority": ((1, "Default Value"),),
     "pricing": ((0, "None"), (1, "Detail Error"), (2, "Missing Price Level"), (5, "Missing Product")),
+    "company": ((1, "North"), (2, "South")),  # whose records these are, where several companies share the environment
     "promote": ((0, "None"), (1, "Queued"), (2, "Success"), (3, "Error")),
     "transaction": ((1, "Invoice"), (2, "Payment"), (3, "Credit memo"), (4, "Estimate"), (5, "Sales receipt")),
 }  # fmt: skip
@@ -183,6 +184,7 @@ BALANCES = """
 {p}_agingasof date
 {p}_lasttransactiondate date
 {p}_ytdsales money
+{p}_company pick:company
 """
 
 # logical name, set, id, primary name, object type code, columns

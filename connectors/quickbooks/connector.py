@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import ClassVar, cast
 
 from connectors.contract import (
@@ -23,10 +23,11 @@ from connectors.contract import (
     Record,
     Result,
     Unanswered,
+    Values,
     Verb,
 )
-from connectors.quickbooks import aging
 from connectors.quickbooks import feed as change_feed
+from connectors.quickbooks import figures
 from connectors.quickbooks.bodies import Body, all_fields, body_of, dump, parse, record_of, when, whole_fields
 from connectors.quickbooks.entities import (
     ACCOUNT_TYPES,
@@ -53,6 +54,7 @@ class QuickBooks:
     """One QuickBooks Online company (a realm)."""
 
     system: ClassVar[str] = "quickbooks"
+    modified_field: ClassVar[str] = "MetaData.LastUpdatedTime"  # of every record: when it was changed last
     title: ClassVar[str] = "QuickBooks Online"
     limits: ClassVar[Sequence[Limit]] = (  # section 11
         Limit("request", 500, MINUTE),
@@ -96,6 +98,7 @@ class QuickBooks:
         self._minor_version = given["minor_version"]
         self._entities = declare_all(int(given["batch_size"]))
         self._choices: dict[str, list[Body]] = {}
+        self.aged_on: date | None = None  # of the aging report that was read last
 
     @classmethod
     def auth(cls, settings: Mapping[str, str]) -> OAuth2 | None:
@@ -148,10 +151,15 @@ class QuickBooks:
         return change_feed.read(self, wanted, cursor)
 
     def snapshot(self, entity: str, group: str, scope: str = "") -> Iterator[Page]:
-        """Read the aging of all customers from one report."""
-        if (entity, group) != ("Customer", "aging"):
+        """Read aging or sales of all customers from reports, or the stock of all items."""
+        read = figures.GROUPS.get((entity, group))
+        if read is None:
             raise PermanentError(f"QuickBooks has no field group {group!r} of {entity}")
-        return aging.read(self)
+        return read(self)
+
+    def absent(self, entity: str, group: str) -> Values | None:
+        """Return what a record has that the snapshot just read does not name."""
+        return figures.absent(group, self.aged_on) if (entity, group) in figures.GROUPS else None
 
     def fetch(self, entity: str, ids: Sequence[str], fields: frozenset[str]) -> Fetched:
         """Read records by id, inactive ones too."""
@@ -219,9 +227,12 @@ class QuickBooks:
         """GET a resource of this company."""
         return self._answer(self._get(path, charge=charge, **params))
 
-    def query(self, entity: str, rest: str, *, post: bool = False) -> list[Body]:
-        """Return the rows of one query.  `post`: for statements that carry values or are long for an address."""
-        statement = f"SELECT * FROM {entity} {rest}"  # noqa: S608  values in `rest` are quoted by quoted()
+    def query(self, entity: str, rest: str, *, columns: str = "*", post: bool = False) -> list[Body]:
+        """Return the rows of one query.  `post`: for statements that carry values or are long for an address.
+
+        All properties may come back whatever `columns` says (section 4).
+        """
+        statement = f"SELECT {columns} FROM {entity} {rest}"  # noqa: S608  values in `rest` are quoted by quoted()
         return rows_of(self.query_answer(statement, post=post), entity)
 
     def query_answer(self, statement: str, *, post: bool = False) -> dict[str, object]:

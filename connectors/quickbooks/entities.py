@@ -103,6 +103,8 @@ def phone(name: str, label: str) -> Field:
 TIMES = (moment("MetaData.CreateTime", "Created"), moment("MetaData.LastUpdatedTime", "Last updated"))
 
 CUSTOMER = (
+    # The record itself: a customer with company and person is an account and a contact, which refer to each other.
+    Field("Id", Kind.REF, "The customer itself", write=Write.NEVER, refers_to=("Customer",)),
     text("DisplayName", 500, label="Display name", required=True),
     text("CompanyName", 100, label="Company name"),
     text("Title", 16),
@@ -136,6 +138,8 @@ CUSTOMER = (
     *TIMES,
     *(money(name, label=f"Aging: {title}", write=Write.NEVER, group="aging") for name, title in AGING.items()),
     Field("AgingAsOf", Kind.DATE, "Aging as of", write=Write.NEVER, group="aging"),
+    money("YearToDateSales", label="Sales in this fiscal year", write=Write.NEVER, group="sales"),
+    Field("LastTransactionDate", Kind.DATE, "Last transaction", write=Write.NEVER, group="sales"),
 )
 
 ITEM = (
@@ -147,7 +151,7 @@ ITEM = (
     option("Type", write=Write.CREATE),
     money("UnitPrice", label="Sales price", scale=7),
     money("PurchaseCost", label="Cost", scale=7),
-    Field("QtyOnHand", Kind.DECIMAL, "Quantity on hand", write=Write.CREATE, scale=5),
+    Field("QtyOnHand", Kind.DECIMAL, "Quantity on hand", write=Write.CREATE, scale=5, group="stock"),
     Field("InvStartDate", Kind.DATE, "Inventory start", write=Write.CREATE),
     Field("TrackQtyOnHand", Kind.BOOLEAN, "Track quantity", write=Write.CREATE),
     Field("ReorderPoint", Kind.DECIMAL, "Reorder point", scale=5),

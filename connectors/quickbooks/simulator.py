@@ -67,6 +67,9 @@ class QuickBooksSimulator(Simulator):
             "rotation": "daily",  # see TokenServer
             "error_shape": "lower",  # of the gateway: lower, capital, xml, html, empty
             "balances_touch_customer": False,
+            "stock_touches_item": False,
+            "report_cells": 400_000,  # of one report's answer; what is more is cut (section 11)
+            "multi_currency": True,
             "custom_txn_numbers": False,
             "transactions": self.transactions,
             "webhook_url": "",
@@ -226,9 +229,8 @@ class QuickBooksSimulator(Simulator):
             return self._cdc(request, empty=empty)
         if resource == "reports":
             self.describe_call(f"report {parts[1]}")
-            now = self.clock.now()
             with self.store.lock:
-                return self._json(reports.answer(self.books, parts[1], request.args, now, self._time()), wrapped=False)
+                return self._json(reports.answer(self.books, parts[1], request.args, self._time()), wrapped=False)
         if post:
             return self._once(request, lambda: self._posted(request, parts, fault))
         return self._got(request, parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TypeAlias, cast
 from zoneinfo import ZoneInfo
@@ -55,6 +55,15 @@ class Books:
         self._children: dict[tuple[str, str], set[str]] = {}
         self._last_id: dict[str, int] = {}
         self._last_number = 1000
+
+    @property
+    def many_currencies(self) -> bool:
+        """Whether the company has other currencies than its home currency."""
+        return bool(self.switches.get("multi_currency"))
+
+    def today(self) -> date:
+        """Return the day that it is where the company is."""
+        return self.store.now().astimezone(PACIFIC).date()
 
     # Reading
 
@@ -373,6 +382,8 @@ class Books:
         code = str(reference.get("value")) if isinstance(reference, Mapping) else self.home
         if code == self.home:
             return {"value": code, "name": "United States Dollar"}
+        if not self.many_currencies:
+            raise VendorFault("5020", "Multi-currency is not enabled for this company", element="CurrencyRef")
         for row in self.store.table("CompanyCurrency").values():
             if row.body["Code"] == code:
                 return {"value": code, "name": row.body["Name"]}
@@ -404,10 +415,12 @@ class Books:
         if _parent(after):
             self._children.setdefault((entity, _parent(after)), set()).add(record_id)
 
-    # Balances
+    # Balances and stock
 
     def _post(self, entity: str, before: Json | None, after: Json | None) -> None:
-        """Carry what a transaction adds to or takes from its customer's balance, up to the top customer."""
+        """Carry what a transaction adds to or takes from stock and its customer's balance, up to the top customer."""
+        if entity in documents.STOCK:
+            self._move_stock(entity, before, after)
         if entity not in documents.OPEN_AMOUNT:
             return
         for body, sign in ((before, -1), (after, 1)):
@@ -415,6 +428,21 @@ class Books:
                 amount = sign * documents.owed(entity, body)
                 if amount:
                     self.raise_balance(str(cast("Json", body["CustomerRef"])["value"]), amount)
+
+    def _move_stock(self, entity: str, before: Json | None, after: Json | None) -> None:
+        moved = documents.quantities(entity, after)
+        for item, quantity in documents.quantities(entity, before).items():
+            moved[item] = moved.get(item, Decimal(0)) - quantity
+        for item, quantity in moved.items():
+            body = self.body("Item", item)
+            if not quantity or body is None or body.get("Type") != "Inventory":
+                continue
+            changes: Json = {"QtyOnHand": float(documents.decimal(body.get("QtyOnHand")) + quantity)}
+            # Whether that shows as a change of the item is not documented: a switch, as with balances (decision).
+            if self.switches.get("stock_touches_item"):
+                self.commit("Item", item, {**body, **changes}, "system")
+            else:
+                self.silently("Item", item, changes)
 
     def raise_balance(self, customer: str, amount: Decimal) -> None:
         """Add to a customer's balance; whether that shows as a change of the customer is a switch."""

@@ -18,6 +18,8 @@ Json: TypeAlias = "dict[str, object]"
 CENT = Decimal("0.01")
 # What of a transaction is still open, and which way it moves the customer's balance.
 OPEN_AMOUNT = {"Invoice": ("Balance", 1), "Payment": ("UnappliedAmt", -1), "CreditMemo": ("RemainingCredit", -1)}
+# Which way a sale moves the stock of inventory items.
+STOCK = {"Invoice": -1, "SalesReceipt": -1, "CreditMemo": 1, "RefundReceipt": 1}
 APPLICABLE = {"Invoice": 1, "CreditMemo": -1}  # what a payment's line may be linked to, and how it counts
 RATES = {"EUR": Decimal("1.08"), "CAD": Decimal("0.74")}  # home units for 1 foreign unit, where none is stored
 
@@ -38,14 +40,25 @@ def owed(entity: str, body: Json) -> Decimal:
     return sign * decimal(body.get(name))
 
 
+def quantities(entity: str, body: Json | None) -> dict[str, Decimal]:
+    """Return what a sale adds to the stock of each item of its lines; a sale takes away, a credit gives back."""
+    found: dict[str, Decimal] = {}
+    for line in cast("list[Json]", (body or {}).get("Line") or []):
+        detail = cast("Json", line.get("SalesItemLineDetail") or {})
+        reference = detail.get("ItemRef")
+        if isinstance(reference, Mapping):
+            key = str(reference["value"])
+            found[key] = found.get(key, Decimal(0)) + STOCK[entity] * decimal(detail.get("Qty"))
+    return found
+
+
 def complete(books: Books, entity: str, body: Json, old: Json | None) -> None:
     """Check a transaction and fill in all that the server computes."""
     if entity != "SalesReceipt" or body.get("CustomerRef"):
         _complete_customer(books, body, old)
     else:
         body["CurrencyRef"] = books.currency(body.get("CurrencyRef"))
-    today = books.store.now().date()
-    body.setdefault("TxnDate", today.isoformat())
+    body.setdefault("TxnDate", books.today().isoformat())
     code = str(cast("Json", body["CurrencyRef"])["value"])
     if code != books.home and "ExchangeRate" not in body:
         body["ExchangeRate"] = float(rate(books, code))

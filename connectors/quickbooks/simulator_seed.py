@@ -230,7 +230,7 @@ class Seeder:
         for name in ("Cash", "Check", "Visa", "MasterCard"):
             kind = "CREDIT_CARD" if name in {"Visa", "MasterCard"} else "NON_CREDIT_CARD"
             load("PaymentMethod", {"Name": name, "Active": True, "Type": kind})
-        for code, name in CURRENCIES:
+        for code, name in CURRENCIES if self.books.many_currencies else ():
             load("CompanyCurrency", {"Code": code, "Name": name, "Active": True})
         agency = load("TaxAgency", {"DisplayName": "Oregon Department of Revenue", "TaxTrackedOnSales": True})
         rate = load(
@@ -279,7 +279,10 @@ class Seeder:
         load(
             "Preferences",
             {
-                "CurrencyPrefs": {"MultiCurrencyEnabled": True, "HomeCurrency": {"value": "USD"}},
+                "CurrencyPrefs": {
+                    "MultiCurrencyEnabled": self.books.many_currencies,
+                    "HomeCurrency": {"value": self.books.home},
+                },
                 "SalesFormsPrefs": {
                     "CustomTxnNumbers": bool(self.books.switches.get("custom_txn_numbers")),
                     "AllowDiscount": True,
@@ -307,6 +310,8 @@ class Seeder:
         company = f"{pick.choice(PLACE)} {pick.choice(TRADE)} {n + 1} {pick.choice(ENDING)}".rstrip()
         display = company if is_company else f"{first} {last} {n + 1}"
         code = "USD" if pick.random() < 0.92 else pick.choice(("EUR", "CAD"))
+        if not self.books.many_currencies:
+            code = self.books.home
         body: Json = {
             "DisplayName": display,
             "FullyQualifiedName": display,

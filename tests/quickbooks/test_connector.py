@@ -1,14 +1,13 @@
-"""Does the connector say who it is, what there is to choose from, and what customers owe?"""
+"""Does the connector say who it is, and what there is to choose from?"""
 
 from __future__ import annotations
-
-from decimal import Decimal
 
 import pytest
 
 from connectors.contract import Connector, PermanentError, Write
 from connectors.quickbooks.connector import QuickBooks
 from connectors.quickbooks.simulator import REALM, QuickBooksSimulator
+from connectors.quickbooks.simulator_faults import VendorFault
 from tests.quickbooks.conftest import Company, client
 from tests.quickbooks.helpers import read_all, records
 
@@ -17,7 +16,7 @@ MAPPED = {  # source fields of the preset's map (inolink sheet, last section)
     "PrimaryPhone.FreeFormNumber AlternatePhone.FreeFormNumber Mobile.FreeFormNumber Fax.FreeFormNumber WebAddr.URI "
     "BillAddr.Line1 BillAddr.City BillAddr.CountrySubDivisionCode BillAddr.PostalCode BillAddr.Country ShipAddr.Line2 "
     "SalesTermRef CurrencyRef Notes ParentRef Active Balance BalanceWithJobs",
-    "Item": "Name Sku Description UnitPrice PurchaseCost Type QtyOnHand Active",
+    "Item": "Name Sku Description UnitPrice PurchaseCost Type Active",
     "Invoice": "DocNumber TxnDate DueDate TotalAmt Balance Status PrivateNote CustomerRef CurrencyRef Line",
     "Payment": "PaymentRefNum TxnDate TotalAmt UnappliedAmt Status PrivateNote CustomerRef CurrencyRef",
     "CreditMemo": "DocNumber TxnDate TotalAmt RemainingCredit Status PrivateNote CustomerRef CurrencyRef",
@@ -63,32 +62,9 @@ def test_options_have_ids_as_keys_and_iso_codes_for_currencies(qb: QuickBooks) -
         qb.options("Customer", "Notes")
 
 
-def test_aging_of_all_customers_comes_from_one_report(company: Company) -> None:
-    sim = company(80)
-    qb = client(sim)
-    pages = list(qb.snapshot("Customer", "aging"))
-    assert sum("/reports/" in call.path for call in sim.journal) == 1
-    aged = {record.id: record.values for page in pages for record in page.records}
-    assert aged.keys() == sim.store.table("Customer").keys()
-    names = ("AgingCurrent", "Aging30", "Aging60", "Aging90", "Aging91")
-    for name in names:
-        assert any(values[name] for values in aged.values()), f"nobody owes anything in {name}"
-    for customer, record in sim.store.table("Customer").items():
-        if record.body["CurrencyRef"]["value"] == "USD":  # type: ignore[index]
-            total = sum(aged[customer][name] for name in names)  # type: ignore[misc]
-            assert total == Decimal(str(record.body["Balance"])), customer
-
-
-def test_a_sub_customers_debt_is_its_own_and_its_parents_total(sim: QuickBooksSimulator, qb: QuickBooks) -> None:
-    parent = sim.user_creates("Customer", {"DisplayName": "Parent"})
-    child = sim.user_creates("Customer", {"DisplayName": "Child", "ParentRef.value": parent})
-    line = {"DetailType": "SalesItemLineDetail", "Amount": 50, "SalesItemLineDetail": {}}
-    for customer, day in ((child, "2026-01-05"), (parent, "2026-02-20")):
-        sim.user_creates("Invoice", {"CustomerRef.value": customer, "Line": [line], "TxnDate": day})
-    read = {record.id: record.values for record in records(read_all(qb))}
-    assert read[child]["FullyQualifiedName"] == "Parent:Child"
-    assert (read[child]["Balance"], read[parent]["Balance"], read[parent]["BalanceWithJobs"]) == (50, 50, 100)
-    aged = {record.id: record.values for page in qb.snapshot("Customer", "aging") for record in page.records}
-    assert (aged[parent]["Aging30"], aged[parent]["Aging60"]) == (50, 0)
-    assert (aged[child]["Aging30"], aged[child]["Aging60"]) == (0, 50)
-    assert str(aged[child]["AgingAsOf"]) == "2026-03-02"
+def test_without_multi_currency_there_is_only_the_home_currency(company: Company) -> None:
+    sim = company(30, multi_currency=False)
+    assert [option.key for option in client(sim).options("Customer", "CurrencyRef")] == ["USD"]
+    assert {record.body["CurrencyRef"]["value"] for record in sim.store.table("Customer").values()} == {"USD"}  # type: ignore[index]
+    with pytest.raises(VendorFault, match="5020"):
+        sim.user_creates("Customer", {"DisplayName": "Ort GmbH", "CurrencyRef": {"value": "EUR"}})
