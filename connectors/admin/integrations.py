@@ -13,6 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
 
+from connectors.admin import preferences
 from connectors.admin.base import Button, Pressable, ago, badge
 from connectors.admin.presets import apply_view
 from connectors.admin.runs import phase_badge, requested, summary
@@ -144,8 +145,16 @@ class IntegrationAdmin(Pressable, ModelAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         """The preset page is where integrations are made."""
-        view = self.admin_site.admin_view(self.apply_preset)
-        return [path("preset/", view, name="connectors_integration_preset"), *super().get_urls()]
+        wrap = self.admin_site.admin_view
+        return [
+            path("preset/", wrap(self.apply_preset), name="connectors_integration_preset"),
+            path("<path:object_id>/preferences/", wrap(self.preferences), name="connectors_integration_preferences"),
+            *super().get_urls(),
+        ]
+
+    def preferences(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """What a person may choose without knowing the mappings."""
+        return preferences.view(self, request, object_id)
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None

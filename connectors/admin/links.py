@@ -8,14 +8,15 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
-from connectors.admin.base import Button, Page, Pressable, ReadOnly, ago, badge, link_to
+from connectors.admin.base import Button, Page, ReadOnly, badge
 from connectors.admin.show import Shower, change_values, name_of
-from connectors.models import EntitySync, Event, Promotion, RecordChange, RecordLink
-from connectors.sync import decisions, promotions
+from connectors.models import EntitySync, Event, RecordChange, RecordLink
+from connectors.sync import decisions, joining
 from connectors.sync.explain import REASONS, explain, field_title, reason_word
 from connectors.sync.plan import Pending
 from connectors.sync.values import decode
@@ -97,7 +98,9 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
     list_select_related = ["entity_sync"]
     search_fields = ["key"]  # get_search_results asks the indexes
     search_help_text = "Exact id on either side, or the link's key"
-    actions = ["retry_all", "left_wins", "right_wins", "approve_all", "hold_all", "release_all"]
+    actions = [
+        "retry_all", "left_wins", "right_wins", "approve_all", "not_same_all", "hold_all", "release_all", "unlink_all",
+    ]  # fmt: skip
     may = "connectors.change_recordlink"
     buttons = [
         Button("retry", "Retry", main=True, permission=may, shown=_can("retry"), help="Planned again by the next sync."),
@@ -108,8 +111,20 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
             confirm="The next sync deletes the other record or makes it inactive, as this page says. Go on?",
         ),
         Button("promote", "Promote", main=True, permission=may, shown=_can("promote")),
+        # These two stand beside each candidate, which the form names.
+        Button("join", "The same", permission=may, shown=lambda link: False),
+        Button("not_this", "Not the same", permission=may, shown=lambda link: False),
+        Button(
+            "not_same", "None of these", permission=may, shown=_can("not_same"),
+            help="Never asked about again; the next sync makes its partner.",
+        ),
         Button("hold", "Hold", permission=may, shown=_can("hold"), help="Nothing is written until it is released."),
         Button("release", "Release", main=True, permission=may, shown=_can("release")),
+        Button(
+            "unlink", "Unlink", permission=may, shown=_can("unlink"),
+            confirm="Both records stay, and nothing flows between them any more. Go on?",
+        ),
+        Button("relink", "Link again", main=True, permission=may, shown=_can("relink")),
     ]  # fmt: skip
 
     @admin.display(description="Record")
@@ -182,7 +197,26 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
             "events": Event.objects.filter(link=obj).order_by("-at")[:20],
             "waits_on": RecordLink.objects.filter(key=obj.waits_on).first() if obj.waits_on else None,
             "integration": obj.entity_sync.integration,
+            "candidates": self._candidates(request, obj),
         }
+
+    def _candidates(self, request: HttpRequest, link: RecordLink) -> list[dict[str, Any]]:
+        """The records that may be this one's partner, each with its buttons."""
+        told = decode(link.args).get("candidates")
+        likeness = (
+            {c.get("link"): c.get("similarity") for c in told if isinstance(c, dict)} if isinstance(told, list) else {}
+        )
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_do"
+        buttons = [b for b in self.buttons if b.name in ("join", "not_this") and self.may_press(request, b)]
+        return [
+            {
+                "link": one,
+                "name": name_of(one.base, one.left_staged, one.right_staged),
+                "likeness": likeness.get(one.pk),
+                "buttons": [{"button": b, "url": reverse(name, args=[link.pk, b.name])} for b in buttons],
+            }
+            for one in joining.candidates(link)
+        ]
 
     # Buttons of one link
 
@@ -211,6 +245,26 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
     def release(self, request: HttpRequest, link: RecordLink) -> str:
         decisions.release(link, now=clock.now(), by=str(request.user))
         return "Released: the next sync plans it again."
+
+    def join(self, request: HttpRequest, link: RecordLink) -> str:
+        joining.join(link, _other(request), now=clock.now(), by=str(request.user))
+        return "One record from now on: the next sync merges them."
+
+    def not_this(self, request: HttpRequest, link: RecordLink) -> str:
+        joining.not_same(link, _other(request), now=clock.now(), by=str(request.user))
+        return "Not the same: that is not asked again."
+
+    def not_same(self, request: HttpRequest, link: RecordLink) -> str:
+        joining.not_same(link, now=clock.now(), by=str(request.user))
+        return "Not the same as any of them: the next sync makes its partner."
+
+    def unlink(self, request: HttpRequest, link: RecordLink) -> str:
+        joining.unlink(link, now=clock.now(), by=str(request.user))
+        return "Unlinked: both records stay, and nothing flows between them."
+
+    def relink(self, request: HttpRequest, link: RecordLink) -> str:
+        joining.relink(link, now=clock.now(), by=str(request.user))
+        return "Linked again: the next sync merges what has changed since."
 
     # Bulk actions
 
@@ -250,6 +304,14 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
     def approve_all(self, request: HttpRequest, queryset: QuerySet[RecordLink]) -> None:
         self._all(request, queryset, "approved", decisions.approve)
 
+    @admin.action(description="Not the same as any other", permissions=["decide"])
+    def not_same_all(self, request: HttpRequest, queryset: QuerySet[RecordLink]) -> None:
+        self._all(request, queryset, "told apart", lambda link, **how: joining.not_same(link, **how))
+
+    @admin.action(description="Unlink", permissions=["decide"])
+    def unlink_all(self, request: HttpRequest, queryset: QuerySet[RecordLink]) -> None:
+        self._all(request, queryset, "unlinked", joining.unlink)
+
     @admin.action(description="Hold", permissions=["decide"])
     def hold_all(self, request: HttpRequest, queryset: QuerySet[RecordLink]) -> None:
         self._all(request, queryset, "held", decisions.hold)
@@ -259,57 +321,13 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
         self._all(request, queryset, "released", decisions.release)
 
 
-@admin.register(Promotion)
-class PromotionAdmin(ReadOnly, Pressable, ModelAdmin):
-    """Requests for records that flow only on request, and what became of them."""
-
-    list_display = ["external_id", "entity_sync", "status_badge", "asked", "by", "linked", "reason"]
-    list_filter = ["status", EntitySyncFilter]
-    list_select_related = ["entity_sync", "by", "link"]
-    search_fields = ["=external_id"]
-    fields = ["external_id", "entity_sync", "side", "status", "by", "at", "linked", "reason"]
-    readonly_fields = ["linked"]
-    actions = ["withdraw_all"]
-    may = "connectors.change_promotion"
-    buttons = [
-        Button(
-            "withdraw", "Take back", permission=may, shown=lambda p: p.status == Promotion.Status.QUEUED,
-            help="The record stays where it is, until somebody asks again.",
-        ),
-    ]  # fmt: skip
-
-    @admin.display(description="State", ordering="status")
-    def status_badge(self, promotion: Promotion) -> SafeString:
-        return badge(promotion.get_status_display(), promotion.reason)
-
-    @admin.display(description="Asked", ordering="at")
-    def asked(self, promotion: Promotion) -> SafeString:
-        return ago(promotion.at)
-
-    @admin.display(description="Record")
-    def linked(self, promotion: Promotion) -> SafeString | str:
-        return link_to(promotion.link)
-
-    def withdraw(self, request: HttpRequest, promotion: Promotion) -> str:
-        if not promotions.withdraw([promotion.pk], by=str(request.user)):
-            raise decisions.Undecidable(
-                f"{promotion.external_id}: it is too late, the request is answered or under way."
-            )
-        return "Taken back: the record waits until somebody asks for it again."
-
-    def has_decide_permission(self, request: HttpRequest) -> bool:
-        """Taking back needs the right to change promotions, although nobody edits their columns."""
-        return bool(request.user.has_perm(self.may))
-
-    @admin.action(description="Take back", permissions=["decide"])
-    def withdraw_all(self, request: HttpRequest, queryset: QuerySet[Promotion]) -> None:
-        chosen = list(queryset.filter(status=Promotion.Status.QUEUED)[:MOST_AT_ONCE])
-        count = promotions.withdraw([promotion.pk for promotion in chosen], by=str(request.user))
-        for promotion in Promotion.objects.filter(
-            pk__in=[promotion.pk for promotion in chosen], status=Promotion.Status.WITHDRAWN
-        ):
-            self.log_change(request, promotion, "Taken back.")
-        self.message_user(request, f"{count} taken back.", messages.SUCCESS if count else messages.WARNING)
+def _other(request: HttpRequest) -> RecordLink:
+    """The candidate that a button beside it names."""
+    asked = request.POST.get("other", "")
+    found = RecordLink.objects.select_related("entity_sync").filter(pk=int(asked)).first() if asked.isdigit() else None
+    if found is None:
+        raise decisions.Undecidable("That record is not there any more. Look at the page again.")
+    return found
 
 
 def _resolved(request: HttpRequest, link: RecordLink, winner: str) -> str:

@@ -18,6 +18,7 @@ from connectors.sync.compile import SettingsError
 from connectors.sync.presets import Applied, Preset, apply_preset, presets
 from connectors.sync.rules import LEFT, RIGHT
 from connectors.transport import connected, redaction
+from scheduling.services import make_services
 
 if TYPE_CHECKING:
     from connectors.admin.integrations import IntegrationAdmin
@@ -96,6 +97,8 @@ def apply_with(preset: Preset, given: dict[str, Any]) -> Applied:
     ends = {LEFT: given["left"], RIGHT: given["right"]}
     options = {name: str(given.get(OPTION + name, "")) for name in preset.options if OPTION + name in given}
     with connected(ends[LEFT]) as left, connected(ends[RIGHT]) as right:
-        return apply_preset(
+        applied = apply_preset(
             preset, given["name"], ends, {LEFT: left, RIGHT: right}, options, first_run=given.get("first_run", "")
         )
+    make_services(applied.integration)
+    return applied

@@ -90,7 +90,8 @@ class Shower:
             told = format_html(' <span class="sl-quiet">{}</span>', f"({why})") if why else ""
             return format_html('<a class="sl-link" href="{}">{}</a>{}', _link_url(link_id), title, told)
         if text.startswith("?"):
-            entity, _, record_id = text[1:].partition(":")
+            place, _, record_id = text[1:].partition(":")
+            entity = place.rpartition("/")[2]
             return format_html('{} {} <span class="sl-quiet">{}</span>', entity, record_id, "(not linked yet)")
         if text.startswith("!"):
             return format_html('{} <span class="sl-quiet">{}</span>', text[1:], "(option without partner)")

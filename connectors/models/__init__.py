@@ -4,6 +4,7 @@ from connectors.models.connection import ApiCall, Budget, ConcurrencySlot, Conne
 from connectors.models.integration import EntitySync, FieldMapping, Integration, PicklistMapping
 from connectors.models.link import RecordLink
 from connectors.models.run import Cursor, Event, Promotion, RecordChange, Run, Scope
+from connectors.models.stranger import Stranger
 
 __all__ = [
     "ApiCall",
@@ -21,4 +22,5 @@ __all__ = [
     "RecordLink",
     "Run",
     "Scope",
+    "Stranger",
 ]

@@ -19,6 +19,8 @@ class Integration(models.Model):
     first_run = models.CharField(
         max_length=10, choices=[("preview", "Preview first"), ("apply", "Apply at once")], default="preview"
     )
+    # {"side", "fields": {entity: column}, "value"}: of several companies on one side, whose records these are; empty: all
+    route = models.JSONField(default=dict, blank=True)
     revision = models.PositiveIntegerField(default=1, editable=False)  # rises with any change of settings below
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -69,6 +71,8 @@ class EntitySync(models.Model):
     window = models.JSONField(default=dict, blank=True)  # {"field", "past", "future"}: days; a left field's name
     filters = models.JSONField(default=list, blank=True)  # of {"side", "field", "op", "value"}
     match = models.JSONField(default=list, blank=True)  # alternatives, each a list of mapping names
+    # Least similarity in percent at which a person is asked whether two records are the same; 0: only equal ones are.
+    match_tolerance = models.PositiveSmallIntegerField(default=0)
     push = models.JSONField(default=dict, blank=True)  # {"left": "on_request"}: only promoted records flow there
     revision = models.PositiveIntegerField(default=1, editable=False)
 
@@ -98,7 +102,14 @@ class FieldMapping(models.Model):
     args = models.JSONField(default=dict, blank=True)
     constant = models.JSONField(null=True, blank=True)
     when = models.CharField(
-        max_length=10, choices=[("always", "Always"), ("create", "Only at creation")], default="always"
+        max_length=10,
+        choices=[
+            ("always", "Always"),
+            ("create", "Only at creation"),
+            ("later", "Always, but not at creation"),
+            ("empty", "Only where it is empty"),
+        ],
+        default="always",
     )
     guard = models.CharField(max_length=20, blank=True)  # "overwrite": a cut value may be written over
     required = models.BooleanField(default=False)

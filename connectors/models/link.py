@@ -71,7 +71,7 @@ class RecordLink(models.Model):
     pending = models.PositiveSmallIntegerField(choices=Pending.choices, null=True, blank=True)
     reason = models.CharField(max_length=40, blank=True)
     args = models.TextField(blank=True)  # JSON: what the reason's sentence needs
-    waits_on = models.CharField(max_length=36, null=True, blank=True)  # key of another link
+    waits_on = models.CharField(max_length=200, null=True, blank=True)  # a link's key, or "?place:id" of a record
     revision = models.PositiveIntegerField(default=1)
     settings_revision = models.PositiveIntegerField(default=0)
     touched_run = models.BigIntegerField(null=True, blank=True)  # the last run that looked at it beyond its version

@@ -78,11 +78,12 @@ class Run(models.Model):
         SYNC = "sync", "Sync"
         PREVIEW = "preview", "Preview"
         UNDO = "undo", "Undo"
-        CHECK = "check", "Check"
+        CHECK = "check", "Reconciliation"
 
     class Mode(models.TextChoices):
         DELTA = "delta", "Changes"
         COMPREHENSIVE = "comprehensive", "Comprehensive"
+        REPORTS = "reports", "Reports"  # only the field groups that no feed tells of (aging, stock)
 
     class Phase(models.TextChoices):
         SETTLE = "settle", "Settling what an earlier run left"
@@ -122,6 +123,11 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_purpose_display()} {self.pk}"
+
+    @property
+    def proposes(self) -> bool:
+        """Whether it only proposes writes: a preview or a check that nobody has approved yet."""
+        return self.purpose in (self.Purpose.PREVIEW, self.Purpose.CHECK) and self.approved_at is None
 
 
 class RecordChange(models.Model):
@@ -198,6 +204,10 @@ class Promotion(models.Model):
         ERROR = "error", "Error"
         WITHDRAWN = "withdrawn", "Withdrawn"
 
+    class Source(models.TextChoices):
+        PERSON = "person", "A person"
+        FLAG = "flag", "A flag on the record"
+
     entity_sync = models.ForeignKey(EntitySync, on_delete=models.CASCADE, related_name="promotions")
     side = models.CharField(max_length=5, choices=SIDES)  # where the record is
     external_id = models.CharField(max_length=100)
@@ -206,6 +216,9 @@ class Promotion(models.Model):
     at = models.DateTimeField()
     link = models.ForeignKey(RecordLink, null=True, blank=True, on_delete=models.SET_NULL)
     reason = models.CharField(max_length=500, blank=True)
+    source = models.CharField(max_length=10, choices=Source.choices, default=Source.PERSON)
+    waits = models.BooleanField(default=False)  # promoted in bulk: queued until the service for it takes it
+    untold = models.BooleanField(default=False)  # the record's own flag does not show yet what became of it
 
     class Meta:
         constraints = [

@@ -8,6 +8,8 @@ from datetime import timedelta
 
 from connectors.contract import Connector, Entity, Field, Kind, Write
 from connectors.models import EntitySync, FieldMapping, Integration, PicklistMapping
+from connectors.sync import routing
+from connectors.sync.flags import flag_problems
 from connectors.sync.rules import (
     ARCHIVED,
     CONDITIONS,
@@ -22,6 +24,7 @@ from connectors.sync.rules import (
 )
 from connectors.sync.transforms import TRANSFORMS
 
+LEAST_TOLERANCE = 60  # below that every name is like some other
 _ARCHIVED_FIELD = Field(ARCHIVED, Kind.BOOLEAN, "Inactive")
 
 
@@ -67,9 +70,44 @@ def compile_all(integration: Integration, described: Described) -> tuple[list[Pa
         pair = _pair(sync, described, problems) if sync.enabled else _claim(sync, described)
         if pair is not None:
             (pairs if sync.enabled else off).append(pair)
+    pairs = [_with_known_families(pair, [*pairs, *off], problems) for pair in pairs]
+    problems += routing.problems(integration, described.entities)
     if problems:
         raise SettingsError(problems)
+    route = routing.Route.of(integration)
+    if route is not None:
+        pairs, off = [route.apply(pair) for pair in pairs], [route.apply(pair) for pair in off]
     return in_dependency_order(pairs), off
+
+
+def _with_known_families(pair: Pair, pairs: Sequence[Pair], problems: list[str]) -> Pair:
+    """References may name the family whose links they mean; where it is not kept here there is nothing to refer to.
+
+    Such a mapping is left out; one that is required is a problem.
+    """
+    kept: list[FieldRule] = []
+    for rule in pair.rules:
+        homeless = [own for part in (rule, *rule.rows) for own in _homeless(part, pairs)]
+        if not homeless:
+            kept.append(rule)
+        elif rule.required:
+            problems.append(
+                f"{pair.name}: {rule.name} refers to records of the family {rule.family!r}, which has no "
+                f"{' or '.join(homeless)}. Name a family that has, or none."
+            )
+    return pair if len(kept) == len(pair.rules) else replace(pair, rules=tuple(kept))
+
+
+def _homeless(rule: FieldRule, pairs: Sequence[Pair]) -> list[str]:
+    """Return what a rule refers to, by side, that its family does not have."""
+    found: list[str] = []
+    for side in (LEFT, RIGHT):
+        own = rule.of(side)
+        if not rule.family or own is None or own.kind is not Kind.REF:
+            continue
+        if not any(p.family == rule.family and p.entity(side).name in own.refers_to for p in pairs):
+            found.append(f"{' or '.join(own.refers_to)} on the {side}")
+    return found
 
 
 def _claim(sync: EntitySync, described: Described) -> Pair | None:
@@ -155,9 +193,15 @@ def _pair(sync: EntitySync, described: Described, problems: list[str]) -> Pair |
         problems += [
             f"{sync.name}: the match field {name!r} is not mapped." for name in alternative if name not in names
         ]
+    if sync.match_tolerance and not LEAST_TOLERANCE <= sync.match_tolerance <= 100:
+        problems.append(
+            f"{sync.name}: names match exactly (0), or at {LEAST_TOLERANCE} to 100 percent of similarity, not at "
+            f"{sync.match_tolerance}."
+        )
     for line in sync.filters:
         if line.get("op") not in CONDITIONS:
             problems.append(f"{sync.name}: the filter {line} has no operator that is known ({', '.join(CONDITIONS)}).")
+    problems += flag_problems(sync.name, sync.push, {LEFT: found[LEFT], RIGHT: found[RIGHT]})
     return Pair(
         id=sync.pk,
         name=sync.name,
@@ -174,6 +218,7 @@ def _pair(sync: EntitySync, described: Described, problems: list[str]) -> Pair |
         window=Window(**sync.window) if sync.window else None,
         filters=tuple(Condition(f["side"], f["field"], f["op"], f.get("value")) for f in sync.filters if "op" in f),
         match=tuple(tuple(alternative) for alternative in sync.match),
+        match_tolerance=sync.match_tolerance,
         on_request=frozenset(side for side, how in sync.push.items() if how == "on_request"),
         revision=sync.revision,
     )

@@ -25,6 +25,10 @@ class Interrupted(Exception):
     """The run was asked to stop at a safe point: its slice is over, or a person cancelled it."""
 
 
+class EmptySide(Exception):
+    """A side shows suspiciously few records: a guard stops the run."""
+
+
 class FenceLost(Exception):
     """Another run has taken the scope, or the settings changed: this one must write nothing more."""
 
@@ -41,6 +45,9 @@ class Context:
     pairs: list[Pair]  # all that are enabled: a feed has one cursor, so what it tells is staged for each of them
     acting: list[Pair]  # those that are planned and written in this run
     disabled: list[Pair] = field(default_factory=list)  # they keep their records from becoming another pair's
+    aside: list[int] = field(
+        default_factory=list
+    )  # runs over reports that gave this one its turn: what they staged is theirs
     slice_over: Callable[[], bool] = lambda: False
     skew: timedelta = timedelta(0)
     reads: Counter[str] = field(default_factory=Counter)
@@ -56,7 +63,10 @@ class Context:
         }
         pairs, disabled = compile_all(integration, Described.read(integration, connectors))
         acting = [pair for pair in pairs if pair.name in run.entities] if run.entities else pairs
-        context = cls(run, run.scope, integration, world, connectors, pairs, acting, disabled)
+        aside = Run.objects.filter(scope=run.scope, mode=Run.Mode.REPORTS, finished_at__isnull=True).exclude(pk=run.pk)
+        context = cls(
+            run, run.scope, integration, world, connectors, pairs, acting, disabled, list(aside.values_list("pk", flat=True))
+        )  # fmt: skip
         if slice_over is not None:
             context.slice_over = slice_over
         return context
@@ -64,6 +74,22 @@ class Context:
     def __post_init__(self) -> None:
         self.mappers = {pair.id: Mapper(pair) for pair in self.pairs}
         self.by_id = {pair.id: pair for pair in self.pairs}
+        every = [*self.pairs, *self.disabled]
+        # Pairs of the same two entities in different families: a record has its partner in one of them only, else both
+        # would write one record (a person of its own, or the primary contact of an account).
+        self.rivals = {
+            pair.id: [
+                other
+                for other in every
+                if other.family != pair.family
+                and (other.left.name, other.right.name) == (pair.left.name, pair.right.name)
+            ]
+            for pair in self.pairs
+        }
+        self._rank: dict[str, int] = {}
+        for pair in every:
+            self._rank[pair.family] = min(pair.position, self._rank.get(pair.family, pair.position))
+        self._homes: dict[tuple[Side, str], tuple[str, str]] = {}
 
     def scope_key(self, side: Side) -> str:
         """The connector's scope on one side."""
@@ -145,34 +171,45 @@ class Context:
     # Look-ups of links by record and by key
 
     def keys_of(self, side: Side, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        """Return the link keys of records of one side: (entity, id) -> key."""
-        by_entity: dict[str, set[str]] = {}
-        for entity, record_id in wanted:
-            by_entity.setdefault(entity, set()).add(record_id)
+        """Return the link keys of records of one side: (place, id) -> key."""
+        by_place: dict[str, set[str]] = {}
+        for place, record_id in wanted:
+            by_place.setdefault(place, set()).add(record_id)
         found: dict[tuple[str, str], str] = {}
-        for entity, ids in by_entity.items():
-            families = self._families(side, entity)
+        for place, ids in by_place.items():
+            family, entity = self.home(side, place)
             for block in store.blocks(sorted(ids), 500):
                 rows = RecordLink.objects.filter(
                     **{
                         "integration": self.integration.pk,
-                        "family__in": families,
+                        "family": family,
                         f"{side}_entity": entity,
                         f"{side}_id__in": block,
                         "ended": 0,
                     }
                 ).values_list(f"{side}_id", "key")
                 for record_id, key in store.read(rows):
-                    found[entity, str(record_id)] = str(key)
+                    found[place, str(record_id)] = str(key)
         return found
 
-    def _families(self, side: Side, entity: str) -> list[str]:
-        # The first family in which the entity takes part is what references mean (customer, not primary contact).
-        families = list(self.pairs_of(side, entity))
-        if not families:
-            rows = self.integration.entity_syncs.filter(**{f"{side}_entity": entity}).order_by("position", "id")
-            families = [family for (family,) in rows.values_list("family")]
-        return families[:1]
+    def home(self, side: Side, place: str) -> tuple[str, str]:
+        """Return (family, entity) of the links that references to a place mean.
+
+        Without a word about it that is the first family in which the entity takes part (customer, not primary contact).
+        """
+        if (side, place) not in self._homes:
+            named, _, entity = place.rpartition("/")
+            families = [named] if named else sorted(self.pairs_of(side, entity), key=self._rank.__getitem__)
+            if not families:
+                rows = self.integration.entity_syncs.filter(**{f"{side}_entity": entity}).order_by("position", "id")
+                families = [family for (family,) in rows.values_list("family")[:1]]
+            self._homes[side, place] = (families[0] if families else "", entity)
+        return self._homes[side, place]
+
+    def places(self, side: Side, family: str, entity: str) -> list[str]:
+        """Return by which names references may mean a record of an entity's links in a family."""
+        full = f"{family}/{entity}"
+        return [entity, full] if self.home(side, entity)[0] == family else [full]
 
     def partners(self, keys: Sequence[str]) -> dict[str, dict[Side, tuple[Ref | None, int, int | None]]]:
         """Return key -> side -> (record there or None, its life, pending of the link)."""

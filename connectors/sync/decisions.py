@@ -16,9 +16,9 @@ from django.db.models import F
 
 from connectors.models import Connection, Event, RecordChange, RecordLink
 from connectors.sync import promotions
-from connectors.sync.plan import Pending
+from connectors.sync.matching import namesakes
+from connectors.sync.plan import Life, Pending
 from connectors.sync.rules import LEFT, OTHER, RIGHT, Side
-from connectors.sync.stage import has_namesake
 from connectors.sync.values import decode, encode
 
 State = RecordLink.State
@@ -32,8 +32,8 @@ class Undecidable(Exception):
 
 def retry(link: RecordLink, *, now: datetime, by: str = "") -> None:
     """Plan a parked link again at the next run, because a person has mended the cause."""
-    _expect(link, link.pending == Pending.PARKED, "it is not parked, so there is nothing to try again")
-    _decide(link, now, by, "retry", "Asked to try it again.", pending=int(Pending.DIRTY), reason="changed", args="")
+    expect(link, link.pending == Pending.PARKED, "it is not parked, so there is nothing to try again")
+    decide(link, now, by, "retry", "Asked to try it again.", pending=int(Pending.DIRTY), reason="changed", args="")
 
 
 def resolve(link: RecordLink, winner: str, *, now: datetime, by: str = "") -> None:
@@ -42,20 +42,20 @@ def resolve(link: RecordLink, winner: str, *, now: datetime, by: str = "") -> No
     Of a record that was deleted and edited only the living side can win so; that the delete wins is for `approve`.
     """
     if winner not in (LEFT, RIGHT):
-        raise Undecidable(f"{_named(link)}: the winner is left or right, not {winner!r}.")
-    _expect(link, link.pending == Pending.CONFLICT, "it is not in conflict")
+        raise Undecidable(f"{named(link)}: the winner is left or right, not {winner!r}.")
+    expect(link, link.pending == Pending.CONFLICT, "it is not in conflict")
     told = decode(link.args)
     if link.reason != "conflict" or told.get("why") not in (None, "", DELETED_AND_EDITED):
         raise Undecidable(
-            f"{_named(link)}: this is no conflict of fields but {told.get('why') or link.reason}. "
+            f"{named(link)}: this is no conflict of fields but {told.get('why') or link.reason}. "
             "Hold it, or mend the records in their systems."
         )
     if told.get("why") and winner != living(told):
-        raise Undecidable(f"{_named(link)}: the record on the {winner} was deleted. Approve the delete, or hold it.")
+        raise Undecidable(f"{named(link)}: the record on the {winner} was deleted. Approve the delete, or hold it.")
     message = f"Decided the conflict: the {winner} wins."
     if told.get("why"):
         message += f" Its record is made again on the {OTHER[living(told)]}."
-    _decide(
+    decide(
         link, now, by, "resolved", message, pending=int(Pending.DIRTY), reason="changed",
         args=encode({"resolution": winner}),
     )  # fmt: skip
@@ -74,9 +74,9 @@ def approve(link: RecordLink, *, now: datetime, by: str = "") -> Side:
     elif link.pending == Pending.CONFLICT and told.get("why") == DELETED_AND_EDITED:
         side = living(told)
     else:
-        raise Undecidable(f"{_named(link)}: no delete waits for approval here.")
+        raise Undecidable(f"{named(link)}: no delete waits for approval here.")
     with transaction.atomic():
-        _decide(
+        decide(
             link, now, by, "approved", f"Approved the delete on the {side}.", pending=int(Pending.DIRTY),
             reason="changed", args=encode({"approved": side}),
         )  # fmt: skip
@@ -90,10 +90,10 @@ def approve(link: RecordLink, *, now: datetime, by: str = "") -> Side:
 
 def promote(link: RecordLink, *, now: datetime, by: str = "") -> None:
     """Ask for a record of a kind that flows only on request."""
-    _expect(link, link.reason == "waits for promotion", "it does not wait for a promotion")
+    expect(link, link.reason == "waits for promotion", "it does not wait for a promotion")
     record_id = link.left_id if decode(link.args).get("side") == LEFT else link.right_id
     with transaction.atomic():
-        _decide(link, now, by, "promoted", "Promoted.", pending=int(Pending.DIRTY), reason="changed", args="")
+        decide(link, now, by, "promoted", "Promoted.", pending=int(Pending.DIRTY), reason="changed", args="")
         try:
             found = promotions.promote(
                 link.entity_sync, [record_id or ""], now=now, by=User.objects.filter(username=by).first()
@@ -101,15 +101,15 @@ def promote(link: RecordLink, *, now: datetime, by: str = "") -> None:
         except promotions.NotPromotable as error:
             raise Undecidable(str(error)) from error
         if not found.queued:
-            raise Undecidable(f"{_named(link)}: {found.refused.get(record_id or '', 'it has a partner already')}.")
+            raise Undecidable(f"{named(link)}: {found.refused.get(record_id or '', 'it has a partner already')}.")
 
 
 def hold(link: RecordLink, *, now: datetime, by: str = "", why: str = "") -> None:
     """Leave a record alone until it is released: nothing is written to either side."""
-    _expect(link, link.state in (State.NEW, State.LINKED), f"it is {link.get_state_display().lower()} already")
+    expect(link, link.state in (State.NEW, State.LINKED), f"it is {link.get_state_display().lower()} already")
     sentence = f"Held: {why}" if why else "Held."
     args = encode({"by": by, "why": why})
-    _decide(
+    decide(
         link, now, by, "held", sentence, pending=int(Pending.SKIPPED), reason="held", args=args, state=State.HELD,
         waits_on=None,
     )  # fmt: skip
@@ -117,16 +117,16 @@ def hold(link: RecordLink, *, now: datetime, by: str = "", why: str = "") -> Non
 
 def release(link: RecordLink, *, now: datetime, by: str = "") -> None:
     """End a hold: the next run plans the record again."""
-    _expect(link, link.state == State.HELD, "nobody holds it")
+    expect(link, link.state == State.HELD and link.reason != "unlinked", "nobody holds it")
     state = State.LINKED if link.base else State.NEW
-    if has_namesake(link):
+    if namesakes(link):
         side = LEFT if link.left_id is not None else RIGHT
-        _decide(
+        decide(
             link, now, by, "released", "Released; a record of the other side may be its partner.", state=state,
             pending=int(Pending.CONFLICT), reason="ambiguous", args=encode({"side": side}),
         )  # fmt: skip
         return
-    _decide(link, now, by, "released", "Released.", pending=int(Pending.DIRTY), reason="changed", args="", state=state)
+    decide(link, now, by, "released", "Released.", pending=int(Pending.DIRTY), reason="changed", args="", state=state)
 
 
 def many(links: list[RecordLink], decide: Callable[[RecordLink], object]) -> tuple[list[RecordLink], list[str]]:
@@ -143,7 +143,9 @@ def many(links: list[RecordLink], decide: Callable[[RecordLink], object]) -> tup
     return done, refused
 
 
-Choice = Literal["retry", "resolve_left", "resolve_right", "approve", "promote", "hold", "release"]
+Choice = Literal[
+    "retry", "resolve_left", "resolve_right", "approve", "promote", "join", "not_same", "hold", "release", "unlink", "relink"
+]  # fmt: skip
 
 
 def choices(link: RecordLink) -> list[Choice]:
@@ -160,10 +162,14 @@ def choices(link: RecordLink) -> list[Choice]:
         found.append("approve")
     if link.reason == "waits for promotion":
         found.append("promote")
+    if link.reason == "ambiguous" and link.state == State.NEW:
+        found += ["join", "not_same"]
     if link.state == State.HELD:
-        found.append("release")
+        found.append("relink" if link.reason == "unlinked" else "release")
     elif link.state in (State.NEW, State.LINKED) and link.pending != Pending.PLANNED:
         found.append("hold")
+        if {link.left_life, link.right_life} <= {Life.LIVE, Life.ARCHIVED}:
+            found.append("unlink")
     return found
 
 
@@ -181,25 +187,28 @@ def resume_connection(connection: Connection) -> None:
         raise Undecidable(f"{connection} is not paused.")
 
 
-def _named(link: RecordLink) -> str:
+def named(link: RecordLink) -> str:
+    """Return a link as sentences name it."""
     return f"{link.entity_sync.name} {link.left_id or '-'} = {link.right_id or '-'}"
 
 
-def _expect(link: RecordLink, holds: bool, otherwise: str) -> None:
+def expect(link: RecordLink, holds: bool, otherwise: str) -> None:
+    """Raise Undecidable with the sentence where it does not hold."""
     if not holds:
-        raise Undecidable(f"{_named(link)}: {otherwise}.")
+        raise Undecidable(f"{named(link)}: {otherwise}.")
 
 
-def _decide(link: RecordLink, now: datetime, by: str, code: str, message: str, **columns: object) -> None:
+def decide(link: RecordLink, now: datetime, by: str, code: str, message: str, **columns: object) -> None:
+    """Change one link by one conditional UPDATE, and tell it.  Raises Undecidable where it has changed meanwhile."""
     if link.ended:
-        raise Undecidable(f"{_named(link)}: the link is over.")
+        raise Undecidable(f"{named(link)}: the link is over.")
     if link.pending == Pending.PLANNED:
-        raise Undecidable(f"{_named(link)}: a write is planned or under way. Wait for the run to end.")
+        raise Undecidable(f"{named(link)}: a write is planned or under way. Wait for the run to end.")
     with transaction.atomic():
         rows = RecordLink.objects.filter(pk=link.pk, revision=link.revision, pending=link.pending)
         # By two: a planner that read the link just before marks its write with revision + 1, which must not fit any more.
         if not rows.update(revision=F("revision") + 2, **columns):
-            raise Undecidable(f"{_named(link)}: it has changed meanwhile. Look at it again.")
+            raise Undecidable(f"{named(link)}: it has changed meanwhile. Look at it again.")
         Event.objects.create(
             integration_id=link.integration_id, scope_id=link.scope_id, link=link, code=code, message=message,
             actor=by[:150], at=now,

@@ -24,9 +24,10 @@ REASONS = {
     "outside": "A filter, window or direction leaves it out. Nothing is written and nothing deleted.",
     "prevented": "The settings forbid what it needs, or a field was changed where it can't flow from.",
     "conflict": "Both sides changed and the policy is to ask. A person decides.",
-    "ambiguous": "Several records could be its partner. A person decides.",
+    "ambiguous": "Another record could be its partner. A person joins them, or says that they are not the same.",
     "parked": "The other system refused it. It is tried again when the record, its mapping or the other side changes, or on request.",
     "held": "A person holds it.",
+    "unlinked": "A person took the two records apart. Both stay as they are, and nothing flows between them.",
     "deleted": "Its partner was deleted. By the settings this record stays as it is.",
     "merged": "It was merged into another record on one side. A person decides.",
     "lossy": "The change comes from a side that holds a shortened value; writing it back would lose text.",
@@ -37,6 +38,9 @@ LEFT_OUT = {
     "inactive": ("is inactive and left out", "is active or promoted"),
     "filter": ("does not meet the filter and is left out", "does"),
     "window": ("lies outside the window of dates and is left out", "lies inside the window"),
+    "route": ("belongs to another pair of entities by now and is left out", "is moved there by a person"),
+    "family": ("has its partner by another kind of record and is left out", "has none there"),
+    "company": ("belongs to another company and is left out", "belongs to this one"),
     "direction": ("is left out, because nothing flows that way", "may flow by the settings"),
 }
 VERBS = {
@@ -85,11 +89,16 @@ class NotKnown(LookupError):
 
 def find_link(integration: Integration, entity: str, record_id: str) -> RecordLink:
     """Return the newest link of a record, given by its entity (of either side, or an entity sync's name) and id."""
-    links = RecordLink.objects.filter(integration=integration).select_related("entity_sync").order_by("ended", "-id")
+    links = RecordLink.objects.filter(integration=integration).select_related("entity_sync")
     syncs = list(EntitySync.objects.filter(integration=integration))
     names = {name for sync in syncs for name in (sync.name, sync.left_entity, sync.right_entity)}
     if entity not in names:
         raise NotKnown(f"{integration} has no entity {entity!r}. It has: {', '.join(sorted(names))}.")
+    # Of several families that hold a record the first one is meant, as references mean it; an entity sync's name says which.
+    links = links.order_by("ended", "entity_sync__position", "-id")
+    families = {sync.family for sync in syncs if sync.name == entity}
+    if families:
+        links = links.filter(family__in=families)
     for side in ("left", "right"):
         named = {
             getattr(sync, f"{side}_entity") for sync in syncs if entity in (sync.name, getattr(sync, f"{side}_entity"))
@@ -222,6 +231,13 @@ def sentence_of(link: RecordLink, waited: Mapping[str, RecordLink] | None = None
     sentence = REASONS.get(link.reason, link.reason)
     if args.get("message"):
         return f"{sentence} It said: {args['message']}"
+    if isinstance(args.get("candidates"), list):
+        return _alike(args["candidates"])
+    if link.reason in ("held", "unlinked") and (args.get("by") or args.get("why")):
+        by, why = (str(args.get(word) or "") for word in ("by", "why"))
+        return " ".join([sentence, *([f"By {by}."] if by else []), *([f"Why: {why}"] if why else [])])
+    if args.get("why") == "company" and not args.get("value"):
+        return f"It belongs to no company ({args.get('field')} is empty) and is left out. Nothing is written and nothing deleted."
     if link.reason == "outside" and args.get("why"):
         clause, until = LEFT_OUT.get(str(args["why"]), ("is left out", ""))
         return f"It {clause}" + (f" until it {until}." if until else ".") + " Nothing is written and nothing deleted."
@@ -230,8 +246,20 @@ def sentence_of(link: RecordLink, waited: Mapping[str, RecordLink] | None = None
     return sentence
 
 
+def _alike(candidates: object) -> str:
+    """Some records of the other side are alike: which, and how much."""
+    named = [
+        f"{c.get('name') or 'a record'} ({c.get('similarity')} %)"
+        for c in (candidates if isinstance(candidates, list) else [])
+        if isinstance(c, dict)
+    ]
+    return f"It is like {', '.join(named)} on the other side. A person joins them, or says that they are not the same."
+
+
 def _waits(target: RecordLink) -> str:
     title = short_title(target)
+    if target.reason == "unlinked":
+        return f"{title} was unlinked by a person, so this waits until it is linked again."
     if target.state == RecordLink.State.HELD:
         return f"{title} is held by a person, so this waits until it is released."
     if target.pending == Pending.SKIPPED:
@@ -336,8 +364,8 @@ class Teller:
             clause = left_out(link)
             return short_title(link) + (f", which {clause}" if clause else "")
         if text.startswith("?"):
-            entity, _, record_id = text[1:].partition(":")
-            return f"{entity} {record_id} (not linked yet)"
+            place, _, record_id = text[1:].partition(":")
+            return f"{place.rpartition('/')[2]} {record_id} (not linked yet)"
         if text.startswith("!"):
             return f"{text[1:]} (option without partner)"
         return self.labels.get((name, text), text)

@@ -33,6 +33,9 @@ class Guard:
 
     name: str
     links: int
+    # Fields that come by a report, which may well be equal for all (its day, sales of 0 in a new year): each report tells
+    # them anew, and nothing that a person has typed is in them.
+    reported: frozenset[tuple[str, str]] = frozenset()
     deletes: Counter[str] = field(default_factory=Counter)  # side -> records
     blanked: Counter[tuple[str, str]] = field(default_factory=Counter)  # (side, field) -> records
     values: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)  # (side, field) -> value -> records
@@ -49,7 +52,7 @@ class Guard:
                 continue
             if value in (None, "", []):
                 self.blanked[side, name] += 1
-            elif isinstance(value, str | int):
+            elif isinstance(value, str | int) and (side, name) not in self.reported:
                 self.values.setdefault((side, name), Counter())[str(value)] += 1
 
     def tripped(self) -> Sequence[str]:

@@ -19,16 +19,17 @@ from connectors.sync.rules import (
     Side,
     source_side,
 )
-from connectors.sync.transforms import TRANSFORMS
+from connectors.sync.transforms import SKIP, TRANSFORMS
 from connectors.sync.values import Canonical, CanonicalValues, canonical_datetime, canonical_decimal, canonical_text
 
 
 class Unfit(Exception):
     """A value that the other side can't take.  The record is parked with this sentence; the rest of the run goes on."""
 
-    def __init__(self, code: str, field_name: str, message: str) -> None:
+    def __init__(self, code: str, field_name: str, message: str, *, option: str = "") -> None:
         super().__init__(message)
         self.code, self.field, self.message = code, field_name, message
+        self.option = option  # the key of the option that it is about, where that is no label but an id
 
 
 class Unlinked(Exception):
@@ -56,12 +57,12 @@ class Mapper:
         self._reads: dict[Side, list[tuple[str, str, Callable[..., Canonical]]]] = {
             side: [(n, f, _reader(r, side)) for n, f, r in reads_of(pair.rules, side)] for side in (LEFT, RIGHT)
         }
-        self._refs: dict[Side, list[str]] = {
-            side: [f for _, f, r in reads_of(pair.rules, side) if r.kind is Kind.REF] for side in (LEFT, RIGHT)
+        self._refs: dict[Side, list[tuple[str, FieldRule]]] = {
+            side: [(f, r) for _, f, r in reads_of(pair.rules, side) if r.kind is Kind.REF] for side in (LEFT, RIGHT)
         }
-        self._row_refs: dict[Side, list[tuple[str, list[str]]]] = {
+        self._row_refs: dict[Side, list[tuple[str, list[tuple[str, FieldRule]]]]] = {
             side: [
-                (f, [c.of(side).name for c in r.rows if c.kind is Kind.REF and c.of(side)])  # type: ignore[union-attr]
+                (f, [(own.name, c) for c in r.rows if c.kind is Kind.REF and (own := c.of(side))])
                 for _, f, r in reads_of(pair.rules, side)
                 if r.kind is Kind.ROWS
             ]
@@ -69,18 +70,18 @@ class Mapper:
         }
 
     def refs(self, side: Side, values: Values) -> Iterable[tuple[str, str]]:
-        """Yield (entity, id) of every record that this one refers to."""
-        for name in self._refs[side]:
+        """Yield (place, id) of every record that this one refers to."""
+        for name, rule in self._refs[side]:
             value = values.get(name)
             if isinstance(value, Ref) and value.id:
-                yield value.entity, value.id
+                yield rule.place(value.entity), value.id
         for name, children in self._row_refs[side]:
             rows = values.get(name)
             for row in rows if isinstance(rows, tuple) else ():
-                for child in children:
+                for child, rule in children:
                     value = row.values.get(child)
                     if isinstance(value, Ref) and value.id:
-                        yield value.entity, value.id
+                        yield rule.place(value.entity), value.id
 
     def canonical(self, side: Side, record: Record, key_of: KeyOf) -> CanonicalValues:
         """Return what both sides can hold.  A field that was not told is left out."""
@@ -130,18 +131,21 @@ class Mapper:
                 )
 
 
-SKIP: Canonical = "\x00skip"  # an unmapped option whose rule says: leave alone
-
-
 def _reader(rule: FieldRule, side: Side) -> Callable[..., Canonical]:
     """Return the function that turns one told value into its canonical form."""
     transform = TRANSFORMS.get(rule.transform)
     forward = side == source_side(rule)
-    change = transform[0 if forward else 1] if transform else None
+    # What both sides are compared by is the target's form: its own values are read as they are.
+    change = transform[0] if transform and forward else None
     convert = _converter(rule, side)
     if change is None:
         return lambda value, record, key_of: convert(value, key_of)
-    return lambda value, record, key_of: convert(change(value, record, rule), key_of)
+
+    def read(value: Value, record: Record, key_of: KeyOf) -> Canonical:
+        changed = change(value, record, rule)
+        return SKIP if changed == SKIP else convert(changed, key_of)
+
+    return read
 
 
 def _converter(rule: FieldRule, side: Side) -> Callable[[Value, KeyOf], Canonical]:
@@ -151,7 +155,7 @@ def _converter(rule: FieldRule, side: Side) -> Callable[[Value, KeyOf], Canonica
     if kind in (Kind.DECIMAL, Kind.MONEY):
         return lambda value, _: canonical_decimal(value, scale)
     if kind is Kind.REF:
-        return lambda value, key_of: _ref(value, key_of)
+        return lambda value, key_of: _ref(rule, value, key_of)
     if kind is Kind.ROWS:
         readers = [(n, f, _reader(r, side)) for n, f, r in reads_of(rule.rows, side)]
         return lambda value, key_of: _rows(value, readers, key_of)
@@ -183,11 +187,12 @@ def _token(rule: FieldRule, side: Side, value: Value) -> Canonical:
     return f"!{key}"
 
 
-def _ref(value: Value, key_of: KeyOf) -> Canonical:
+def _ref(rule: FieldRule, value: Value, key_of: KeyOf) -> Canonical:
     if not isinstance(value, Ref) or not value.id:
         return None
-    key = key_of(value.entity, value.id)
-    return f"@{key}" if key else f"?{value.entity}:{value.id}"
+    place = rule.place(value.entity)
+    key = key_of(place, value.id)
+    return f"@{key}" if key else f"?{place}:{value.id}"
 
 
 def _rows(value: Value, readers: Sequence[tuple[str, str, Callable[..., Canonical]]], key_of: KeyOf) -> Canonical:
@@ -250,12 +255,14 @@ def _option(rule: FieldRule, target: Field, side: Side, value: Canonical) -> Val
         if fallback is not None:
             return fallback
     other = OTHER[side]
-    label = options.labels.get(other, {}).get(token.removeprefix("!"), token.removeprefix("!"))
+    unknown = token.removeprefix("!")
+    label = options.labels.get(other, {}).get(unknown, unknown)
     raise Unfit(
         "no option",
         target.name,
         f"The option {label!r} has no partner in {target.label or target.name} on the {side}. Map it in the picklist, or add an "
         "option with the same label there.",
+        option=unknown if label == unknown else "",
     )
 
 
@@ -350,3 +357,17 @@ def resolved(values: CanonicalValues, key_of: Callable[[str], str | None], rules
                 if isinstance(line, dict):
                     changed = resolved(line, key_of, children) or changed
     return changed
+
+
+def rename(values: CanonicalValues, names: Mapping[str, str], rules: Mapping[str, FieldRule]) -> None:
+    """Replace references, each given as "@key"."""
+    for name, value in values.items():
+        rule = rules.get(name)
+        if rule is None:
+            continue
+        if isinstance(value, str):
+            values[name] = names.get(value, value)
+        elif isinstance(value, list):
+            for line in value:
+                if isinstance(line, dict):
+                    rename(line, names, {child.name: child for child in rule.rows})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from connectors.sync.rules import LEFT, OTHER, RIGHT, FieldRule, Side
+from connectors.sync.rules import EMPTY, LEFT, OTHER, RIGHT, FieldRule, Side
 from connectors.sync.values import Canonical, CanonicalValues
 
 MISSING: Canonical = "\x00missing"
@@ -68,7 +68,9 @@ def merge(
         right = base_right if right is MISSING else right
         if left is MISSING and right is MISSING:
             continue
-        if base_left is MISSING and base_right is MISSING:
+        if rule.when == EMPTY:
+            _only_where_empty(rule, left, right, result)
+        elif base_left is MISSING and base_right is MISSING:
             _first_sight(rule, left, right, moments, result)
         else:
             _changed(rule, left, right, left != base_left, right != base_right, cut, moments, result)
@@ -93,6 +95,20 @@ def _first_sight(rule: FieldRule, left: Canonical, right: Canonical, moments: Mo
         result.kept[filled][name] = left if filled == LEFT else right
     else:
         _both(rule, left, right, moments, result)
+
+
+def _only_where_empty(rule: FieldRule, left: Canonical, right: Canonical, result: Merge) -> None:
+    """A side that holds nothing is filled from the other; what it holds otherwise is its own affair."""
+    name, values = rule.name, {LEFT: left, RIGHT: right}
+    for side in (RIGHT, LEFT):
+        if _empty(values[side]) and not _empty(values[OTHER[side]]) and rule.writable(side, creating=False):
+            result.to[side][name], result.rule[name] = values[OTHER[side]], f"empty on the {side}"
+            return
+    source: Side = RIGHT if left is MISSING or rule.direction == "to_left" else LEFT
+    own = values[OTHER[source]]
+    result.agreed[name], result.rule[name] = values[source], f"the {OTHER[source]} keeps its own"
+    if own is not MISSING and own != values[source]:
+        result.kept[OTHER[source]][name] = own
 
 
 def _empty(value: Canonical) -> bool:

@@ -12,11 +12,11 @@ from connectors.contract import Fetched, Operation, Outcome, Record, Result, Ret
 from connectors.models import Promotion, RecordChange, RecordLink
 from connectors.sync import store
 from connectors.sync.context import Context, modified_text
+from connectors.sync.matching import ENDED, LINKED
 from connectors.sync.plan import DELETED, Life, Pending
 from connectors.sync.planning import release, rest
 from connectors.sync.pull import fetch_and_stage, stage_records
 from connectors.sync.rules import ARCHIVED, OTHER, Pair, Side
-from connectors.sync.stage import ENDED, LINKED
 from connectors.sync.values import CanonicalValues, decode, encode
 
 
@@ -366,7 +366,10 @@ def _taken(ctx: Context, pair: Pair, side: Side, outcome: Outcome) -> str:
         return outcome.message
     entity = pair.entity(side).name
     link = RecordLink.objects.filter(
-        Q(**{f"{side}_entity": entity, f"{side}_id": outcome.id}), integration=ctx.integration, ended=0
+        Q(**{f"{side}_entity": entity, f"{side}_id": outcome.id}),
+        integration=ctx.integration,
+        family=pair.family,
+        ended=0,
     ).first()
     partner = getattr(link, f"{OTHER[side]}_id", None) if link else None
     linked = (

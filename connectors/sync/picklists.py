@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from django.db.models import F
+
 from connectors.contract import Connector, Kind, Option
 from connectors.models import EntitySync, FieldMapping, Integration, PicklistMapping
 from connectors.sync.rules import LEFT, RIGHT, Side
@@ -77,6 +79,9 @@ def match_options(sync: EntitySync, mapping: FieldMapping, choices: Mapping[Side
             )  # fmt: skip
         )
     PicklistMapping.objects.bulk_create(made)
+    if made:
+        # What was parked for want of these options is read again by the comprehensive run that has just found them.
+        EntitySync.objects.filter(pk=sync.pk).update(revision=F("revision") + 1)
     return [
         Unmapped(sync.name, mapping.name, side, labels)
         for side in (LEFT, RIGHT)

@@ -100,6 +100,11 @@ class Decision:
     respawn: Side | None = None  # end the link and make a new one for the record of this side
     propose: bool = False  # the writes wait for a person's approval
 
+    @property
+    def creates(self) -> bool:
+        """Whether a record is made on a side that has none."""
+        return any(write.verb is Verb.CREATE for write in self.writes)
+
 
 @dataclass(frozen=True, slots=True)
 class Context:

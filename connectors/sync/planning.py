@@ -10,15 +10,18 @@ from django.db.models import Q, QuerySet
 from connectors.contract import Ref
 from connectors.models import Promotion, RecordChange, RecordLink, Run
 from connectors.sync import store
+from connectors.sync.checking import DRIFT
 from connectors.sync.compile import tolerance
 from connectors.sync.context import Context
 from connectors.sync.guards import Guard
 from connectors.sync.mapping import references, resolved
+from connectors.sync.matching import DISCONNECTED, ENDED, HELD, LINKED, NEW
 from connectors.sync.plan import Context as PlanContext
 from connectors.sync.plan import Decision, Life, LinkState, Pending, PlannedWrite, SideState, decide
 from connectors.sync.promotions import wake
 from connectors.sync.rules import LEFT, OTHER, RIGHT, Pair, Side
-from connectors.sync.stage import DISCONNECTED, ENDED, HELD, LINKED, NEW, WAITERS
+from connectors.sync.stage import WAITERS
+from connectors.sync.tolerant import Questions, asking
 from connectors.sync.values import CanonicalValues, decode, encode
 
 BLOCK = 1000
@@ -49,14 +52,19 @@ def plan(ctx: Context) -> int:
     superseded = adopting
     for pair in ctx.acting:
         last = 0
+        questions = Questions(ctx, pair)
         while True:
             links = RecordLink.objects.filter(
                 entity_sync=pair.id, pending=Pending.DIRTY, id__gt=last, scope=ctx.scope.pk
             )
+            if ctx.aside:
+                links = links.exclude(touched_run__in=ctx.aside)
+            if ctx.run.purpose == Run.Purpose.CHECK:
+                links = links.filter(touched_run=ctx.run.pk)  # ordinary edits are the next ordinary run's
             if adopting:
                 links = links.filter(pk__in=_just_written(ctx, pair))
             rows = store.read(links.order_by("id").values_list(*COLUMNS)[:BLOCK])
-            planner = Planner(ctx, pair, complete[pair.id])
+            planner = Planner(ctx, pair, complete[pair.id], questions)
             if rows:
                 if not superseded:
                     _supersede_stale(ctx)
@@ -100,6 +108,7 @@ class Planner:
     ctx: Context
     pair: Pair
     complete: dict[Side, bool]
+    questions: Questions
     links: list[store.Row] = field(default_factory=list)
     changes: list[store.Row] = field(default_factory=list)
     respawns: list[tuple[LinkState, Side]] = field(default_factory=list)
@@ -110,6 +119,11 @@ class Planner:
         """A preview proposes and leaves the links as they are."""
         return self.ctx.run.purpose == Run.Purpose.PREVIEW
 
+    @property
+    def checks(self) -> bool:
+        """A reconciliation proposes, and its links wait for a person: no later run writes what nobody approved."""
+        return self.ctx.run.purpose == Run.Purpose.CHECK
+
     def block(self, rows: Sequence[store.Row]) -> int:
         """Decide a block and store the decisions in one transaction."""
         states = [_link_state(row) for row in rows]
@@ -117,15 +131,17 @@ class Planner:
         self._promotions(states)
         context = PlanContext(self.pair, self.complete, tolerance(self.pair, self.ctx.skew), self._linkable(states))
         proposed = self._already_proposed(states)
-        for link in states:
-            decision = decide(link, context)
-            self._store(link, decision, link.id in proposed)
+        decisions = [(link, decide(link, context)) for link in states]
+        alike = self.questions.ask([link for link, decision in decisions if decision.creates])
+        for link, decision in decisions:
+            self._store(link, asking(alike[link.id]) if link.id in alike else decision, link.id in proposed)
         with self.ctx.transaction("store plan"):
             met = store.update_many(RecordLink, LINK_SET, ("id", "revision"), self.links, bump="revision")
             if met != len(self.links):
                 self._forget(states)
             store.insert_many(RecordChange, CHANGE_COLUMNS, self.changes)
             self._respawn()
+            self.questions.ask_back(alike)
             if self.released:
                 release(self.ctx, self.released)
         return sum(1 for change in self.changes if change[5] == "planned")
@@ -163,7 +179,11 @@ class Planner:
             source = OTHER[target]
             ids = {link.sides[source].id: link for link in states}
             rows = Promotion.objects.filter(
-                entity_sync=self.pair.id, side=source, status="queued", external_id__in=[i for i in ids if i]
+                entity_sync=self.pair.id,
+                side=source,
+                status="queued",
+                waits=False,
+                external_id__in=[i for i in ids if i],
             ).values_list("external_id", flat=True)
             for record_id in rows:
                 ids[record_id].promoted = True
@@ -210,10 +230,12 @@ class Planner:
         reason, args = decision.reason, _told(link, decision)
         if pending is None and not ended and (staged[LEFT] is not None or staged[RIGHT] is not None):
             pending, reason = int(Pending.SKIPPED), "prevented"
-        if decision.writes and (self.preview or decision.propose):
+        if decision.writes and (self.preview or self.checks or decision.propose):
             status = "proposed"
             if self.preview and not decision.propose:
                 pending, reason = int(Pending.DIRTY), "changed"
+            elif self.checks and not decision.propose:
+                pending, reason, args = int(Pending.WAITING), "waits for approval", encode({"why": DRIFT})
         else:
             status = "planned"
         self.links.append(
@@ -370,11 +392,12 @@ def check_guards(ctx: Context) -> list[str]:
     if ctx.run.guard.get("accepted"):
         return []
     # The deletes that an ordinary run proposes wait for a person one by one; those of a preview are approved all at once.
-    preview = ctx.run.purpose == Run.Purpose.PREVIEW and ctx.run.approved_at is None
+    preview = ctx.run.proposes
     counted = {"status": "proposed"} if preview else {"open__isnull": False}
     found: list[str] = []
     for pair in ctx.acting:
-        guard = Guard(pair.name, 0)
+        reported = {(OTHER[side], name) for side in (LEFT, RIGHT) for name in pair.reported(side)}
+        guard = Guard(pair.name, 0, frozenset(reported))
         rows = (
             RecordChange.objects.filter(run=ctx.run, entity_sync=pair.id, **counted)
             .exclude(verb="create")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from django.conf import settings
 
 from connectors.contract import Connector
 from connectors.models import Connection, EntitySync, FieldMapping, Integration, PicklistMapping, Scope
+from connectors.sync import routing
 from connectors.sync.compile import Described, SettingsError, compile_pairs
 from connectors.sync.picklists import Unmapped, match_picklists
 from connectors.sync.rules import LEFT, RIGHT, Side
@@ -31,6 +33,7 @@ SYNC_KEYS = frozenset(
         "window",
         "filters",
         "match",
+        "match_tolerance",
         "push",
         "mappings",
         "substitute",
@@ -55,6 +58,8 @@ MAPPING_KEYS = frozenset(
         "options",
     ]
 )
+ROUTE_KEYS = frozenset(["side", "field", "value", "entities"])
+SERVICE_KEYS = frozenset(["name", "about", "work", "entities", "recommended", "windows"])
 ARROWS = {"<->": "both", "->": "to_right", "<-": "to_left"}
 
 
@@ -69,6 +74,8 @@ class Preset:
     first_run: str
     options: Mapping[str, Mapping[str, Any]]
     entity_syncs: list[dict[str, object]]
+    services: list[dict[str, object]] = field(default_factory=list)  # read by scheduling
+    route: Mapping[str, Any] = field(default_factory=dict)
 
 
 def presets() -> dict[str, Preset]:
@@ -103,12 +110,32 @@ def parse_preset(content: dict[str, object]) -> Preset:
             )
         mappings = [_mapping(line, str(sync.get("name")), problems) for line in _flat(sync.get("mappings", []))]
         syncs.append({**sync, "mappings": mappings})
+    told = content.get("route", {})
+    if not isinstance(told, dict) or (told and set(told) != ROUTE_KEYS):
+        problems.append(f"route: {told} does not say {', '.join(sorted(ROUTE_KEYS))}, and nothing else.")
     if problems:
         raise SettingsError(problems)
     return Preset(
         str(content["name"]), str(content["title"]), str(content["left"]), str(content["right"]),
         str(content.get("first_run", "preview")), content.get("options", {}), syncs,  # type: ignore[arg-type]
+        _services(content.get("services", []), syncs), content.get("route", {}),  # type: ignore[arg-type]
     )  # fmt: skip
+
+
+def _services(told: object, syncs: list[dict[str, object]]) -> list[dict[str, object]]:
+    names = {sync["name"] for sync in syncs}
+    problems: list[str] = []
+    services: list[dict[str, Any]] = []
+    for service in told if isinstance(told, list) else [told]:
+        if not isinstance(service, dict) or "name" not in service or set(service) - SERVICE_KEYS:
+            problems.append(f"Service {service}: unknown word or no name; known: {', '.join(sorted(SERVICE_KEYS))}.")
+        elif missing := sorted(set(service.get("entities", [])) - names):
+            problems.append(f"Service {service['name']}: there is no entity sync {', '.join(missing)}.")
+        else:
+            services.append(service)
+    if problems:
+        raise SettingsError(problems)
+    return services
 
 
 def _flat(lines: list[object]) -> list[object]:
@@ -164,10 +191,12 @@ def apply_preset(
     unknown = sorted(set(given or {}) - set(preset.options))
     if unknown:
         raise SettingsError([f"{preset.name} has no option {', '.join(unknown)}. It has: {', '.join(preset.options)}."])
-    for name, value in (given or {}).items():
-        choices = preset.options[name].get("choices")
+    for option, value in (given or {}).items():
+        choices = preset.options[option].get("choices")
         if choices and value not in choices:
-            raise SettingsError([f"{preset.name}: {name} is one of {', '.join(choices)}, not {value!r}."])
+            raise SettingsError([f"{preset.name}: {option} is one of {', '.join(choices)}, not {value!r}."])
+        if preset.options[option].get("kind") == "date" and value and not _is_day(value):
+            raise SettingsError([f"{preset.name}: {option} is a day like 2026-01-31, not {value!r}."])
     twin = Integration.objects.filter(preset=preset.name, left=ends[LEFT], right=ends[RIGHT]).first()
     if twin is not None:
         raise SettingsError(
@@ -175,9 +204,9 @@ def apply_preset(
                 f"{twin} keeps {ends[LEFT]} and {ends[RIGHT]} in agreement by the same preset already. Two would make records twice."
             ]
         )
+    asked = {**{option: str(what.get("default", "")) for option, what in preset.options.items()}, **(given or {})}
     words = {
-        **{option: str(what.get("default", "")) for option, what in preset.options.items()},
-        **(given or {}),
+        **{option: str(preset.options[option].get("means", {}).get(value, value)) for option, value in asked.items()},
         "realm": str(ends[LEFT].settings.get("realm", "")),
         "prefix": str(ends[RIGHT].settings.get("prefix", "syn")),
     }
@@ -193,6 +222,7 @@ def apply_preset(
     try:
         Scope.objects.create(integration=integration)
         problems: list[str] = []
+        _set_route(integration, preset, words, connectors, problems)
         for position, sync in enumerate(preset.entity_syncs):
             _make_sync(integration, position, sync, words, connectors, problems)
         if problems:
@@ -207,21 +237,55 @@ def apply_preset(
     return Applied(integration, unmapped)
 
 
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
 def _make_sync(
     integration: Integration, position: int, sync: Mapping[str, object], words: Mapping[str, str],
     connectors: Mapping[Side, Connector], problems: list[str],
 ) -> None:  # fmt: skip
-    plain = {k: sync[k] for k in ("direction", "policy", "on_delete", "edit_v_delete", "prevents", "window", "filters", "match",
-                                  "push", "enabled") if k in sync}  # fmt: skip
+    plain = {k: _fill(sync[k], words) for k in ("direction", "policy", "on_delete", "edit_v_delete", "prevents", "window",
+                                                "match", "push", "enabled") if k in sync}  # fmt: skip
     row = EntitySync.objects.create(
         integration=integration, position=position, name=str(sync["name"]), family=str(sync.get("family", sync["name"])),
-        left_entity=str(_fill(sync["left"], words)), right_entity=str(_fill(sync["right"], words)), **plain,
+        left_entity=str(_fill(sync["left"], words)), right_entity=str(_fill(sync["right"], words)),
+        filters=_filters(sync.get("filters", []), words), match_tolerance=int(str(_fill(sync.get("match_tolerance", 0), words))),
+        **plain,
     )  # fmt: skip
     substitute = sync.get("substitute", {})
     stands_for = {f"@{word}": name for word, name in substitute.items()} if isinstance(substitute, dict) else {}
     lines: list[dict[str, object]] = sync["mappings"]  # type: ignore[assignment]
     for number, line in enumerate(lines):
         _make_mapping(row, number, line, {**words, **stands_for}, connectors, problems)
+
+
+def _filters(lines: object, words: Mapping[str, str]) -> list[object]:
+    """Fill in the filter lines; an option that was left empty asks for nothing, so its line is left out."""
+    filled = [_fill(line, words) for line in lines] if isinstance(lines, list) else []
+    return [line for line in filled if not (isinstance(line, dict) and line.get("value") == "")]
+
+
+def _set_route(
+    integration: Integration, preset: Preset, words: Mapping[str, str], connectors: Mapping[Side, Connector],
+    problems: list[str],
+) -> None:  # fmt: skip
+    """Keep whose records the integration takes, where the options ask for it."""
+    column, asked = (str(_fill(preset.route.get(word, ""), words)) for word in ("field", "value"))
+    if not column and not asked:
+        return
+    side: Side = LEFT if preset.route["side"] == LEFT else RIGHT
+    entities = {entity.name: entity for entity in connectors[side].describe()}
+    fields = {str(_fill(name, words)): column for name in preset.route["entities"]}
+    value = asked
+    if asked and all(name in entities and entities[name].field(column) for name in fields):
+        value, found = routing.chosen(connectors[side], fields, asked)
+        problems += found
+    integration.route = {"side": side, "fields": fields, "value": value}
+    integration.save(update_fields=["route"])
 
 
 def _make_mapping(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.contrib.auth.models import User
@@ -20,6 +20,11 @@ from connectors.sync.rules import LEFT, OTHER, RIGHT, Pair, Side
 from connectors.sync.values import decode
 from connectors.transport import redaction
 
+Status = Promotion.Status
+LOOK_UP = 500
+ALREADY = "It had its partner already."
+REFUSED = ("outside", "held", "unlinked", "ambiguous", "merged")  # reasons of links for which a request can do nothing
+
 
 class NotPromotable(Exception):
     """The request makes no sense; the sentence says why."""
@@ -29,55 +34,102 @@ class NotPromotable(Exception):
 class Requested:
     """What became of a request at once; the rest is told by the promotions' own status."""
 
-    queued: list[str]
-    already: list[str]  # partners exist
-    refused: dict[str, str]  # id -> why
+    queued: list[str] = field(default_factory=list)
+    already: list[str] = field(default_factory=list)  # partners exist
+    refused: dict[str, str] = field(default_factory=dict)  # id -> why
 
 
-def promote(sync: EntitySync, record_ids: Iterable[str], *, now: datetime, by: User | None = None) -> Requested:
+def promote(
+    sync: EntitySync,
+    record_ids: Iterable[str],
+    *,
+    now: datetime,
+    by: User | None = None,
+    waits: bool = False,
+    flagged: Mapping[str, datetime] | None = None,
+) -> Requested:
     """Queue records of the side they are on, so that the next run writes them to the other.
 
+    `waits`: promoted in bulk, so not the next run but the next of the service for them takes them.
+    `flagged`: their own flags asked, and when each record was changed last; the answer is shown there.
     Raises NotPromotable where the entity sync has no side that takes records only on request.
     """
-    target = _target(sync)
-    source: Side = OTHER[target]
-    asked = list(dict.fromkeys(str(record_id).strip() for record_id in record_ids if str(record_id).strip()))
-    links = {
-        getattr(link, f"{source}_id"): link
-        for link in RecordLink.objects.filter(
-            **{
-                "integration": sync.integration_id,
-                "family": sync.family,
-                f"{source}_entity": getattr(sync, f"{source}_entity"),
-                f"{source}_id__in": asked,
-                "ended": 0,
-            }
-        )
-    }
-    found = Requested([], [], {})
+    source: Side = OTHER[target_of(sync)]
+    asked = dict.fromkeys(text for record_id in record_ids if (text := str(record_id).strip()))
+    found = Requested()
     with transaction.atomic():
-        for record_id in asked:
-            link = links.get(record_id)
-            if link is not None and getattr(link, f"{target}_id"):
-                found.already.append(record_id)
-            elif link is not None and link.reason in ("outside", "held", "ambiguous", "merged"):
-                why = _why(link)
-                found.refused[record_id] = why
-                Promotion.objects.create(
-                    entity_sync=sync, side=source, external_id=record_id, status=Promotion.Status.ERROR, by=by, at=now, link=link,
-                    reason=why[:500],
-                )  # fmt: skip
-            else:
-                _queue(sync, source, record_id, link, now, by)
-                found.queued.append(record_id)
+        for block in store.blocks(asked, LOOK_UP):
+            _promote(sync, source, [str(record_id) for record_id in block], found, now, by, waits, flagged)
     return found
 
 
-def _target(sync: EntitySync) -> Side:
-    for side in ("left", "right"):
+def target_of(sync: EntitySync) -> Side:
+    """Return the side that takes records only on request.  Raises NotPromotable."""
+    for side in (LEFT, RIGHT):
         if sync.push.get(side) == "on_request":
             return side
     raise NotPromotable(f"{sync} writes records without being asked: there is nothing to promote.")
+
+
+def _promote(
+    sync: EntitySync, source: Side, asked: list[str], found: Requested, now: datetime, by: User | None, waits: bool,
+    flagged: Mapping[str, datetime] | None,
+) -> None:  # fmt: skip
+    links = {str(getattr(link, f"{source}_id")): link for link in _links_of(sync, source, asked)}
+    earlier = Promotion.objects.filter(entity_sync=sync, side=source, external_id__in=asked)
+    open_now = set(earlier.filter(status=Status.QUEUED).values_list("external_id", flat=True))
+    shown = set(earlier.filter(source=Promotion.Source.FLAG).values_list("external_id", flat=True))
+    rows: list[Promotion] = []
+    queued: dict[str, RecordLink | None] = {}
+
+    def row(record_id: str, status: str, reason: str = "") -> None:
+        rows.append(
+            Promotion(
+                entity_sync=sync, side=source, external_id=record_id, status=status, reason=reason[:500], by=by,
+                at=now if flagged is None else flagged.get(record_id, now), link=links.get(record_id),
+                source=Promotion.Source.PERSON if flagged is None else Promotion.Source.FLAG,
+                waits=waits and status == Status.QUEUED, untold=flagged is not None or record_id in shown,
+            )
+        )  # fmt: skip
+
+    for record_id in asked:
+        link = links.get(record_id)
+        if link is not None and getattr(link, f"{OTHER[source]}_id"):
+            found.already.append(record_id)
+            if flagged is not None:
+                row(record_id, Status.SUCCESS, ALREADY)
+        elif link is not None and link.reason in REFUSED:
+            found.refused[record_id] = _why(link)
+            row(record_id, Status.ERROR, found.refused[record_id])
+        elif link is not None and link.entity_sync_id != sync.pk:
+            # Two entity syncs of a family share this kind of record; a flag is read for both, and the right one takes it.
+            if flagged is None:
+                found.refused[record_id] = f"It belongs to {link.entity_sync}: promote it there."
+        else:
+            queued[record_id] = link
+            if record_id not in open_now:
+                row(record_id, Status.QUEUED)
+    # Whoever asks for the same record in the same moment has made the row that is left out here.
+    Promotion.objects.bulk_create(rows, ignore_conflicts=True)
+    found.queued.extend(queued)
+    still = earlier.filter(status=Status.QUEUED, external_id__in=list(queued))
+    if flagged is not None:
+        still.update(untold=True)
+    if not waits:
+        still.filter(waits=True).update(waits=False)  # a person asks for this one at once
+        _wake_links([link.pk for link in queued.values() if link is not None])
+
+
+def _links_of(sync: EntitySync, source: Side, ids: Sequence[str]) -> QuerySet[RecordLink]:
+    return RecordLink.objects.filter(
+        **{
+            "integration": sync.integration_id,
+            "family": sync.family,
+            f"{source}_entity": getattr(sync, f"{source}_entity"),
+            f"{source}_id__in": ids,
+            "ended": 0,
+        }
+    )
 
 
 def _why(link: RecordLink) -> str:
@@ -85,25 +137,56 @@ def _why(link: RecordLink) -> str:
     return f"{REASONS.get(link.reason, link.reason)} {args.get('why', '')}".strip()
 
 
-def _queue(
-    sync: EntitySync, source: Side, record_id: str, link: RecordLink | None, now: datetime, by: User | None
-) -> None:
-    Promotion.objects.get_or_create(
-        entity_sync=sync, side=source, external_id=record_id, status=Promotion.Status.QUEUED,
-        defaults={"by": by, "at": now, "link": link},
-    )  # fmt: skip
-    if link is not None:
-        # By two: a planner that read the link just before counts one up, and must not meet the link any more.
-        RecordLink.objects.filter(pk=link.pk).exclude(pending=Pending.PLANNED).update(
-            pending=int(Pending.DIRTY), reason="changed", args="", revision=F("revision") + 2
-        )
+def _wake_links(ids: Sequence[int]) -> None:
+    # By two: a planner that read the link just before counts one up, and must not meet the link any more.
+    RecordLink.objects.filter(pk__in=ids).exclude(pending=Pending.PLANNED).update(
+        pending=int(Pending.DIRTY), reason="changed", args="", revision=F("revision") + 2
+    )
+
+
+def release(syncs: Iterable[EntitySync]) -> int:
+    """Let everything go that was promoted in bulk and waits for the service.  In the caller's transaction.  Returns how many."""
+    count = 0
+    for sync in syncs:
+        waiting = Promotion.objects.filter(entity_sync=sync, status=Status.QUEUED, waits=True).order_by("id")
+        rows = list(waiting.values_list("id", "side", "external_id"))
+        for block in store.blocks(rows, LOOK_UP):
+            _release(sync, block)  # type: ignore[arg-type]
+        count += len(rows)
+    return count
+
+
+def _release(sync: EntitySync, rows: Sequence[tuple[int, str, str]]) -> None:
+    Promotion.objects.filter(pk__in=[row[0] for row in rows], status=Status.QUEUED).update(waits=False)
+    for source in (LEFT, RIGHT):
+        links = _links_of(sync, source, [row[2] for row in rows if row[1] == source])
+        # What a person must decide about stays as it is: the run ends the request with that reason.
+        free = links.filter(**{f"{OTHER[source]}_id": None}).exclude(reason__in=REFUSED)
+        _wake_links(list(free.values_list("pk", flat=True)))
+
+
+def requeue(ids: Iterable[int], *, by: User | None, now: datetime, at_once: bool) -> dict[EntitySync, Requested]:
+    """Ask again for records whose promotion failed or was taken back; what was is kept.
+
+    A request that is queued for the bulk service and is wanted at once waits no longer.  Raises NotPromotable.
+    """
+    wanted = [Status.ERROR, Status.WITHDRAWN, *([Status.QUEUED] if at_once else [])]
+    by_sync: dict[EntitySync, list[str]] = {}
+    with transaction.atomic():
+        for block in store.blocks(ids, LOOK_UP):
+            rows = Promotion.objects.filter(pk__in=[int(str(pk)) for pk in block], status__in=wanted).order_by("id")
+            for promotion in rows.select_related("entity_sync__integration"):
+                by_sync.setdefault(promotion.entity_sync, []).append(promotion.external_id)
+        return {
+            sync: promote(sync, record_ids, now=now, by=by, waits=not at_once) for sync, record_ids in by_sync.items()
+        }
 
 
 def withdraw(promotions: Iterable[int], *, by: str = "") -> int:
     """Take queued requests back, but not where the write is planned already.  Returns how many."""
-    rows = Promotion.objects.filter(pk__in=list(promotions), status=Promotion.Status.QUEUED)
+    rows = Promotion.objects.filter(pk__in=list(promotions), status=Status.QUEUED)
     return rows.exclude(link__pending=Pending.PLANNED).update(
-        status=Promotion.Status.WITHDRAWN, reason=f"Taken back by {by or 'a person'}."
+        status=Status.WITHDRAWN, reason=f"Taken back by {by or 'a person'}."
     )
 
 
@@ -122,7 +205,7 @@ def wake(ctx: Context) -> None:
 
 def close_promotions(ctx: Context) -> None:
     """Tell at the end of a run what became of the requests that no write has answered; the others stay queued."""
-    if ctx.run.purpose == Run.Purpose.PREVIEW and ctx.run.approved_at is None:
+    if ctx.run.proposes or ctx.run.mode == Run.Mode.REPORTS:
         return
     queued = _queued(ctx.pairs)
     if not queued:
@@ -142,7 +225,7 @@ def close_promotions(ctx: Context) -> None:
 def _queued(pairs: Sequence[Pair]) -> list[tuple[Pair, Side, dict[str, int]]]:
     """Return (pair, side of the record, record id -> promotion) of all requests that are open."""
     rows = Promotion.objects.filter(
-        entity_sync__in=[pair.id for pair in pairs], status=Promotion.Status.QUEUED
+        entity_sync__in=[pair.id for pair in pairs], status=Promotion.Status.QUEUED, waits=False
     ).values_list("entity_sync", "side", "external_id", "id")
     found: dict[tuple[int, Side], dict[str, int]] = {}
     for entity_sync, side, record_id, promotion in rows:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from connectors.contract import CursorExpired, Page, Record
-from connectors.models import Cursor, RecordLink
+from connectors.models import Cursor, RecordLink, Run
 from connectors.sync import guards, store
-from connectors.sync.context import Context
+from connectors.sync.context import Context, EmptySide
 from connectors.sync.groups import pull_groups
 from connectors.sync.plan import Life
 from connectors.sync.rules import LEFT, OTHER, RIGHT, Side
@@ -16,16 +16,13 @@ from connectors.sync.stage import Staging
 LOOK_UP = 500  # ids asked for at once when absence must be proved
 
 
-class EmptySide(Exception):
-    """A side shows suspiciously few records: a guard stops the run."""
-
-
 def pull(ctx: Context) -> None:
     """Read every feed of both sides, left first, so that the right can find its partners.  Resumes where it stopped."""
-    comprehensive = ctx.run.mode == "comprehensive"
+    reports = ctx.run.mode == Run.Mode.REPORTS
+    comprehensive = ctx.run.mode == Run.Mode.COMPREHENSIVE
     cursors = {(cursor.side, cursor.feed): cursor for cursor in ctx.scope.cursors.all()}
     for side in (LEFT, RIGHT):
-        for feed, wanted in ctx.feeds(side).items():
+        for feed, wanted in ctx.feeds(side).items() if not reports else ():
             name = f"{side}:{feed}"
             if name in ctx.run.progress.get("pulled", []):
                 continue
@@ -34,10 +31,22 @@ def pull(ctx: Context) -> None:
                 _round(ctx, cursor, side, feed, wanted, comprehensive)
             _mark_pulled(ctx, name)
         name = f"{side} reports"
-        if (comprehensive or not ctx.scope.last_full_at) and name not in ctx.run.progress.get("pulled", []):
+        if name in ctx.run.progress.get("pulled", []):
+            continue
+        if comprehensive or reports or not ctx.scope.last_full_at:
             pull_groups(ctx, side)
             _mark_pulled(ctx, name)
     settle_touched(ctx)
+
+
+def read_changes(ctx: Context) -> None:
+    """Stage what the feeds tell since their cursors, and nothing else: a feed that is to be listed is left alone."""
+    cursors = {(cursor.side, cursor.feed): cursor for cursor in ctx.scope.cursors.all()}
+    for side in (LEFT, RIGHT):
+        for feed, wanted in ctx.feeds(side).items():
+            cursor = cursors.get((side, feed))
+            if cursor is not None and cursor.phase == Cursor.Phase.DELTA and _read_in_delta(ctx, side, feed):
+                _round(ctx, cursor, side, feed, wanted, comprehensive=False)
 
 
 def _read_in_delta(ctx: Context, side: Side, feed: str) -> bool:
@@ -170,7 +179,8 @@ def _missing(ctx: Context, cursor: Cursor, side: Side, feed: str, seen: Bitmap) 
 
 
 def _absent(ctx: Context, side: Side, entity: str, seen: Bitmap) -> tuple[list[str], int]:
-    absent: list[str] = []
+    absent: dict[str, None] = {}  # a record may have links in several families
+    home = ctx.home(side, entity)[0]
     known, last = 0, 0
     # Links that were born in this very listing are marked as seen, so that only older ones can be absent.
     while True:
@@ -186,14 +196,14 @@ def _absent(ctx: Context, side: Side, entity: str, seen: Bitmap) -> tuple[list[s
                 }
             )
             .order_by("id")
-            .values_list("id", f"{side}_id")[:5000]
+            .values_list("id", f"{side}_id", "family")[:5000]
         )
-        for link_id, record_id in rows:
-            known += 1
+        for link_id, record_id, family in rows:
+            known += family == home
             if link_id not in seen:
-                absent.append(str(record_id))
+                absent[str(record_id)] = None
         if len(rows) < 5000:
-            return absent, known
+            return list(absent), max(known, len(absent))
         last = rows[-1][0]
 
 

@@ -9,6 +9,7 @@ from django.db.models import Exists, OuterRef
 
 from connectors.contract import (
     Batch,
+    ConnectorError,
     Lock,
     Operation,
     Outcome,
@@ -29,7 +30,7 @@ from connectors.sync.mapping import Unfit, Unlinked, references
 from connectors.sync.outcomes import Item, fingerprint, park, record_outcomes
 from connectors.sync.plan import Pending
 from connectors.sync.pull import fetch_and_stage
-from connectors.sync.rules import LEFT, RIGHT, Pair, Side
+from connectors.sync.rules import LEFT, OTHER, RIGHT, Pair, Side
 from connectors.sync.values import CanonicalValues, decode, encode, wire_text
 
 COLUMNS = (
@@ -163,7 +164,7 @@ def prepare(ctx: Context, pair: Pair, side: Side, rows: Sequence[store.Row], *, 
                 ready.deferred += 1
             continue
         except Unfit as unfit:
-            parked.append((change_id, link_id, unfit))
+            parked.append((change_id, link_id, _by_label(ctx, pair, side, unfit)))
             continue
         own = left_id if side == LEFT else right_id
         ready.items.append(
@@ -185,6 +186,22 @@ def prepare(ctx: Context, pair: Pair, side: Side, rows: Sequence[store.Row], *, 
         )
     _store_refused(ctx, pair, side, parked, stale, waiting)
     return ready
+
+
+def _by_label(ctx: Context, pair: Pair, side: Side, unfit: Unfit) -> Unfit:
+    """Name an option without partner by the label that people know, where its own system can tell: most keys are ids."""
+    source = OTHER[side]
+    rules = (rule for rule in pair.rules if (target := rule.of(side)) is not None and target.name == unfit.field)
+    own = next((field for rule in rules if (field := rule.of(source)) is not None), None)
+    if not unfit.option or own is None:
+        return unfit
+    try:
+        options = ctx.connectors[source].options(pair.entity(source).name, own.name)
+    except ConnectorError:
+        return unfit  # the record is parked all the same, only its reason says less
+    label = next((option.label for option in options if option.key == unfit.option), unfit.option)
+    message = unfit.message.replace(repr(unfit.option), repr(label), 1)
+    return Unfit(unfit.code, unfit.field, message, option=unfit.option)
 
 
 def _item(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -17,8 +17,12 @@ LEFT: Side = "left"
 RIGHT: Side = "right"
 OTHER: dict[Side, Side] = {LEFT: RIGHT, RIGHT: LEFT}
 ARCHIVED = "~archived"  # a mapping of this name on both sides keeps "inactive" in agreement
+ALWAYS, LATER, EMPTY = "always", "later", "empty"  # of FieldRule.when, which may be "create", too
+AFTER_CREATION = (ALWAYS, LATER, EMPTY)  # when a rule takes part in what comes after a record's creation
+# Why a record is left out though it meets every filter: it is another company's, or has its partner by another family.
+COMPANY, FAMILY = "company", "family"
 RECORD_ID = "#id"  # stands for the record's own id in a transform's fields
-KeyOf = Callable[[str, str], str | None]  # (entity, id) -> key of its link
+KeyOf = Callable[[str, str], str | None]  # (place, id) -> key of its link; a place is an entity, or "family/entity"
 IdOf = Callable[[str, Side], Ref | None]  # (link key, side) -> that side's record
 
 
@@ -59,6 +63,15 @@ class FieldRule:
         """Whether changes of the other side may be written to this one."""
         return self.direction == "both" or self.direction == f"to_{to}"
 
+    @property
+    def family(self) -> str:
+        """The family whose links its references mean; empty: the first one that has their entity."""
+        return str(self.args.get("family", ""))
+
+    def place(self, entity: str) -> str:
+        """Where the links of the records that it refers to are looked for."""
+        return f"{self.family}/{entity}" if self.family else entity
+
     @cached_property
     def kind(self) -> Kind:
         """The kind both sides are compared as."""
@@ -81,7 +94,9 @@ class FieldRule:
         target = self.of(side)
         if target is None or not self.flows(side) or target.write is Write.NEVER:
             return False
-        return creating or (target.write is Write.ALWAYS and self.when == "always" and self.constant is None)
+        if creating:
+            return self.when in ("always", "create")
+        return target.write is Write.ALWAYS and self.when in AFTER_CREATION and self.constant is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +107,11 @@ class Condition:
     field: str
     op: str
     value: object = None
+
+    def found(self, values: Values) -> str:
+        """What the record holds there, as text."""
+        value = _plain(values.get(self.field))
+        return "" if value is None else str(value)
 
     def holds(self, values: Values) -> bool:
         """Judge one record's values."""
@@ -151,6 +171,8 @@ class Pair:
     window: Window | None = None
     filters: tuple[Condition, ...] = ()
     match: tuple[tuple[str, ...], ...] = ()
+    match_tolerance: int = 0  # least similarity in percent at which a person is asked; 0: only what is the same matches
+    route: Condition | None = None  # only the records that carry this value are this integration's
     on_request: frozenset[Side] = frozenset()  # sides that take only promoted records
     revision: int = 1
 
@@ -182,7 +204,7 @@ class Pair:
         return tuple(
             r
             for r in self.rules
-            if r.constant is None and r.left and r.right and r.when == "always" and r.direction != "none"
+            if r.constant is None and r.left and r.right and r.when in AFTER_CREATION and r.direction != "none"
         )
 
     @cached_property
@@ -208,37 +230,45 @@ class Pair:
                 names.add(own.name)
                 if side == source_side(rule):
                     names.update(n for n in fields_arg(rule) if n != RECORD_ID)
-        names.update(c.field for c in self.filters if c.side == side)
+        names.update(c.field for c in (*self.filters, *([self.route] if self.route else [])) if c.side == side)
         if side == LEFT and self.window:
             names.add(self.window.field)
         return frozenset(names)
 
     def inside(self, side: Side, values: Values, today: date) -> str:
-        """Return '' when filter and window hold, else which of them does not."""
-        if any(c.side == side and not c.holds(values) for c in self.filters):
+        """Return '' when filter, route and window hold, else which of them does not."""
+        if not all(c.holds(values) for c in self.filters if c.side == side):
             return "filter"
+        if self.route is not None and side == self.route.side and not self.route.holds(values):
+            return COMPANY
         if side == LEFT and self.window and not self.window.holds(values, today):
             return "window"
         return ""
 
     def match_hash(self, values: CanonicalValues) -> str:
         """Return what partners have in common at first sight: a hash of the first alternative that is filled, or ''."""
-        return next(self._match_hashes(values), "")
+        return match_hashes(self.match, values)[0]
 
     def match_hashes(self, values: CanonicalValues) -> tuple[str, str | None]:
         """Return hashes of the first two alternatives that are filled: ('', None) where there are none.
 
         The second counts only beside a record that lacks what the first is made of.
         """
-        found = self._match_hashes(values)
-        return next(found, ""), next(found, None)
+        return match_hashes(self.match, values)
 
-    def _match_hashes(self, values: CanonicalValues) -> Iterator[str]:
-        for number, names in enumerate(self.match):
-            parts = [values.get(name) for name in names]
-            if all(part not in (None, "") for part in parts):
-                text = "\x1f".join(" ".join(str(part).casefold().split()) for part in parts)
-                yield blake2b(f"{number}\x1e{text}".encode(), digest_size=16).hexdigest()
+
+def match_hashes(match: Iterable[Iterable[str]], values: CanonicalValues) -> tuple[str, str | None]:
+    """Return hashes of the first two alternatives that are filled: ('', None) where there are none."""
+    found = _match_hashes(match, values)
+    return next(found, ""), next(found, None)
+
+
+def _match_hashes(match: Iterable[Iterable[str]], values: CanonicalValues) -> Iterator[str]:
+    for number, names in enumerate(match):
+        parts = [values.get(name) for name in names]
+        if all(part not in (None, "") for part in parts):
+            text = "\x1f".join(" ".join(str(part).casefold().split()) for part in parts)
+            yield blake2b(f"{number}\x1e{text}".encode(), digest_size=16).hexdigest()
 
 
 def source_side(rule: FieldRule) -> Side:

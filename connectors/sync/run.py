@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
 from django.db.models import Count, F, Q
 
 from connectors.contract import Unanswered
 from connectors.models import EntitySync, Integration, RecordChange, RecordLink, Run, Scope
-from connectors.sync.context import Context, FenceLost, Interrupted
+from connectors.sync.checking import begin_check, report_check
+from connectors.sync.context import Context, EmptySide, FenceLost, Interrupted
 from connectors.sync.plan import Pending
 from connectors.sync.planning import check_guards, plan
 from connectors.sync.promotions import close_promotions
-from connectors.sync.pull import EmptySide, pull
+from connectors.sync.pull import pull
 from connectors.sync.push import push
 from connectors.sync.settle import settle
 from connectors.sync.world import World
 
 logger = logging.getLogger(__name__)
 CHANGED = "The record has changed since the preview; look at it again."
+PREVIEW_KEPT = timedelta(hours=1)  # DESIGN 9.7
+CHECK_KEPT = timedelta(days=7)  # until the next weekly one; what has changed by then bounces anyway
 MOST_PASSES = 12  # of plan and push: as deep as references between records may be nested
 OUTCOMES = {
     Pending.WAITING: "waiting",
@@ -32,16 +35,20 @@ OUTCOMES = {
 
 def start_run(
     scope: Scope, world: World, *, mode: str = "delta", purpose: str = "sync", entities: list[str] | None = None,
-    asked_by: object = None,
+    asked_by: object = None, aside: Sequence[int] = (),
 ) -> Run:  # fmt: skip
-    """Begin a run: it takes the scope's fence, so that an older run writes nothing more."""
+    """Begin a run: it takes the scope's fence, so that an older run writes nothing more.
+
+    `aside` are runs over reports between two slices, which go on after this one; any other unfinished run is over.
+    """
     Scope.objects.filter(pk=scope.pk).update(fence=F("fence") + 1)
     fresh = Scope.objects.select_related("integration").get(pk=scope.pk)
     scope.fence, scope.full_wanted, scope.last_full_at = fresh.fence, fresh.full_wanted, fresh.last_full_at
-    Run.objects.filter(scope=scope, finished_at__isnull=True).exclude(phase=Run.Phase.PROPOSED).update(
+    others = Run.objects.filter(scope=scope, finished_at__isnull=True).exclude(phase=Run.Phase.PROPOSED)
+    others.exclude(mode=Run.Mode.REPORTS, pk__in=aside).update(
         phase=Run.Phase.FAILED, finished_at=world.now(), error="Interrupted; the next run went on from where it was."
     )
-    if scope.full_wanted and scope.last_full_at:
+    if scope.full_wanted and scope.last_full_at and mode != Run.Mode.REPORTS:
         mode = Run.Mode.COMPREHENSIVE
     return Run.objects.create(
         integration=fresh.integration,
@@ -118,11 +125,13 @@ def _steps(ctx: Context) -> None:
     _settle(ctx)
     if not run.progress.get("read"):
         _phase(ctx, Run.Phase.PULL)
+        if run.purpose == Run.Purpose.CHECK:
+            begin_check(ctx)
         pull(ctx)
         run.progress = {**run.progress, "read": True}
     if run.approved_at and not run.progress.get("reread"):
         _bounce_changed(ctx)
-    if run.purpose == Run.Purpose.PREVIEW and not run.approved_at:
+    if run.proposes:
         _phase(ctx, Run.Phase.PLAN)
         plan(ctx)
         _finish_preview(ctx)
@@ -213,7 +222,7 @@ def accept_guard(run: Run, now: datetime) -> None:
     """A person has looked and says: go on in spite of the guard.  Raises ValueError, as for a preview, after an hour."""
     if run.phase != Run.Phase.GUARDED:
         raise ValueError(f"Run {run.pk} was not stopped by a guard; it is {run.get_phase_display().lower()}.")
-    if run.finished_at is not None and (now - run.finished_at).total_seconds() > 3600:
+    if run.finished_at is not None and now - run.finished_at > PREVIEW_KEPT:
         raise ValueError(f"Run {run.pk} was stopped more than an hour ago. Run again: the systems may have moved on.")
     run.guard = {**run.guard, "accepted": True}
     Run.objects.filter(pk=run.pk).update(guard=run.guard, finished_at=None)
@@ -225,6 +234,8 @@ def _finish_preview(ctx: Context) -> None:
     _count_requests(ctx)
     run.guard = {"tripped": tripped} if (tripped := check_guards(ctx)) else {}
     something = RecordChange.objects.filter(run=run, status="proposed").exists()
+    if run.purpose == Run.Purpose.CHECK:
+        report_check(ctx)
     Run.objects.filter(pk=run.pk).update(
         phase=Run.Phase.PROPOSED if something else Run.Phase.DONE,
         counts=run.counts,
@@ -247,14 +258,14 @@ def _finish(ctx: Context) -> None:
             phase=run.phase, counts=run.counts, progress=run.progress, finished_at=now, error=""
         )
         done: dict[str, object] = {"last_done_at": now, "failures": 0, "last_error": ""}
-        if run.mode == "comprehensive":
-            done["last_full_at"] = now
-        elif not ctx.scope.last_full_at:
+        if run.mode != Run.Mode.REPORTS:
+            done["last_delta_at"] = now
+        if run.mode == Run.Mode.COMPREHENSIVE or (run.mode == Run.Mode.DELTA and not ctx.scope.last_full_at):
             done["last_full_at"] = now  # the first run reads everything anyway
         if "last_full_at" in done:
             # What made it necessary is done with, unless it came up again under way.
             Scope.objects.filter(pk=ctx.scope.pk, full_wanted=run.progress.get("wanted")).update(full_wanted="")
-        Scope.objects.filter(pk=ctx.scope.pk).update(last_delta_at=now, **done)
+        Scope.objects.filter(pk=ctx.scope.pk).update(**done)
 
 
 def count_outcomes(run: Run) -> dict[str, object]:
@@ -328,8 +339,10 @@ def approve(run: Run, now: datetime, by: object = None, *, accept_guard: bool = 
     """
     if run.phase != Run.Phase.PROPOSED:
         raise ValueError(f"Run {run.pk} does not wait for approval; it is {run.get_phase_display().lower()}.")
-    if run.finished_at is not None and (now - run.finished_at).total_seconds() > 3600:
-        raise ValueError(f"Preview {run.pk} is older than an hour. Make a new one: the systems may have moved on.")
+    check = run.purpose == Run.Purpose.CHECK
+    if run.finished_at is not None and now - run.finished_at > (CHECK_KEPT if check else PREVIEW_KEPT):
+        age = "a week" if check else "an hour"
+        raise ValueError(f"{run} is older than {age}. Make a new one: the systems may have moved on.")
     if run.guard.get("tripped") and not accept_guard:
         raise ValueError(f"A guard warns: {' '.join(run.guard['tripped'])} Approve it all the same only after a look.")
     proposals = RecordChange.objects.filter(run=run, status="proposed")

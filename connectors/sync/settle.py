@@ -37,8 +37,8 @@ def settle(ctx: Context) -> int:
 
 
 def _supersede_planned(ctx: Context) -> None:
-    """What an earlier run planned and never sent is planned anew."""
-    rows = RecordChange.objects.filter(open=1, run__scope=ctx.scope).exclude(run=ctx.run)
+    """What an earlier run planned and never sent is planned anew, but for a run that only gave others their turn."""
+    rows = RecordChange.objects.filter(open=1, run__scope=ctx.scope).exclude(run__in=[ctx.run.pk, *ctx.aside])
     ids = list(rows.values_list("id", flat=True))
     for start in range(0, len(ids), 500):
         block = ids[start : start + 500]

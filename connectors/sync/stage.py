@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from connectors.contract import Gone, Record
 from connectors.models import RecordLink
 from connectors.sync import store
 from connectors.sync.context import Context, modified_text
+from connectors.sync.mapping import rename
+from connectors.sync.matching import (
+    DISCONNECTED,
+    HELD,
+    LOOK_UP,
+    NEW,
+    Candidate,
+    bounds_of,
+    candidates_for,
+    leave_to,
+)
 from connectors.sync.plan import Life, Pending
-from connectors.sync.rules import OTHER, Pair, Side
+from connectors.sync.rules import COMPANY, FAMILY, OTHER, Pair, Side
 from connectors.sync.values import CanonicalValues, decode, encode
-
-NEW, LINKED, HELD, ENDED, DISCONNECTED = 0, 1, 2, 3, 4  # RecordLink.State
-LOOK_UP = 500
 
 
 @dataclass(slots=True)
@@ -48,13 +56,16 @@ class Row:
         return self.state == NEW and not self.base and self.other_id is None
 
 
-class Candidate(NamedTuple):
-    """A link whose record may be the partner of one that was read."""
+@dataclass(slots=True)
+class Arrival:
+    """A record that has no link of its own yet."""
 
-    id: int
-    free: bool  # it may be joined: nobody holds it, and it has no record on this side
-    bounds: str  # why its record is out of bounds
-    held: bool
+    record: Record
+    pair: Pair
+    outside: str
+    values: CanonicalValues
+    candidates: list[Candidate] = field(default_factory=list)
+    joins: Candidate | None = None
 
 
 ROW_COLUMNS = (
@@ -69,13 +80,13 @@ BY_RECORD = store.Prepared(
         **{"integration": integration, "family": family, f"{side}_entity": entity, f"{side}_id__in": ids, "ended": 0}
     ).values_list(*columns.format(s=side, o=OTHER[side]).split())
 )
-BY_MATCH = store.Prepared(
-    lambda integration, family, hashes, *, side, column: RecordLink.objects.filter(
+BY_RIVAL = store.Prepared(
+    lambda integration, families, entity, ids, pairs, *, side, other: RecordLink.objects.filter(
         **{
-            "integration": integration, "family": family, f"{column}__in": hashes,
-            f"{OTHER[side]}_life__in": [Life.LIVE, Life.ARCHIVED], "state__in": [NEW, HELD], "ended": 0,
+            "integration": integration, "family__in": families, f"{side}_entity": entity, f"{side}_id__in": ids, "ended": 0,
+            "entity_sync__in": pairs, f"{other}_id__isnull": False,
         }
-    ).values_list("id", f"{side}_id", column, "entity_sync", "state", "reason", "args")
+    ).values_list(f"{side}_id")
 )  # fmt: skip
 BY_KEY = store.Prepared(lambda keys: RecordLink.objects.filter(key__in=keys).values_list("id"))
 WAITERS = store.Prepared(lambda keys: RecordLink.objects.filter(waits_on__in=keys).values_list("id"))
@@ -96,13 +107,14 @@ class Staging:
     seconds: list[store.Row] = field(default_factory=list)  # second match values, of pairs that have alternatives
     moves: list[store.Row] = field(default_factory=list)  # to another pair of the family
     ambiguous: set[int] = field(default_factory=set)
-    new_keys: dict[tuple[str, str], str] = field(default_factory=dict)
+    new_keys: dict[tuple[str, str, str], str] = field(default_factory=dict)  # (family, entity, id) -> key of its link
     events: list[tuple[str, str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.today: date = self.ctx.world.now().date()
         self._inserted: list[str] = []
         self._going: set[tuple[str, str]] = set()
+        self._paired: dict[int, dict[str, int]] = {}  # pair -> record id -> link that it joins
         self._alone: list[tuple[int, str, Pair, CanonicalValues]] = []  # place in updates, record id, pair, values
 
     # Reading and deciding
@@ -171,22 +183,47 @@ class Staging:
             now = self._routed(rows[record.id], record, pair, routes)
             if differs or now is not pair:
                 changed.append((rows[record.id], record, now))
-        chosen = self._placed(new, welcome or pairs, routes)
+        taken = self._taken(entity, pairs, [*(record for record, *_ in differing), *new])
+        chosen = self._placed(new, welcome or pairs, routes, taken)
         for record, _, _ in chosen:
-            self.new_keys[entity, record.id] = self.ctx.world.key()
+            self.new_keys[family, entity, record.id] = self.ctx.world.key()
         keys = self._keys([(record, pair) for _, record, pair in changed] + [(r, p) for r, p, _ in chosen])
+        arrivals = self._arrivals(family, chosen, keys)
         for row, record, pair in changed:
-            self._restage(row, record, pair, routes if row.alone else pairs, keys)
+            self._restage(row, record, pair, routes if row.alone else pairs, keys, record.id in taken.get(pair.id, ()))
         self._doubt(family)
-        if chosen:
-            self._arrive(entity, family, chosen, keys)
+        for arrival in arrivals:
+            self._arrive(family, arrival)
 
     def _keys(self, items: Sequence[tuple[Record, Pair]]) -> dict[tuple[str, str], str]:
+        """Return (place, id) -> key of every record that these refer to and whose link is known."""
         wanted: set[tuple[str, str]] = set()
         for record, pair in items:
             wanted.update(self.ctx.mappers[pair.id].refs(self.side, record.values))
-        wanted -= self.new_keys.keys()
-        return {**self.ctx.keys_of(self.side, wanted), **self.new_keys} if wanted else self.new_keys
+        found: dict[tuple[str, str], str] = {}
+        for place, record_id in wanted:
+            key = self.new_keys.get((*self.ctx.home(self.side, place), record_id))
+            if key is not None:
+                found[place, record_id] = key
+        asked = wanted - found.keys()
+        return {**self.ctx.keys_of(self.side, asked), **found} if asked else found
+
+    def _taken(self, entity: str, pairs: list[Pair], records: Sequence[Record]) -> dict[int, set[str]]:
+        """Return pair -> ids of the records that have their partner by a rival of that pair."""
+        found: dict[int, set[str]] = {}
+        other = OTHER[self.side]
+        for pair in pairs:
+            rivals = self.ctx.rivals[pair.id]
+            if not rivals:
+                continue
+            found[pair.id] = {record_id for rival in rivals for record_id in self._paired.get(rival.id, ())}
+            for block in store.blocks([record.id for record in records], LOOK_UP):
+                rows = BY_RIVAL.read(
+                    self.ctx.integration.pk, sorted({r.family for r in rivals}), entity, block, sorted(r.id for r in rivals),
+                    side=self.side, other=other,
+                )  # fmt: skip
+                found[pair.id].update(record_id for (record_id,) in rows)
+        return found
 
     def _choose(self, pairs: list[Pair], record: Record) -> tuple[Pair, str]:
         """Return the first pair whose filter holds, and why the record is outside ('' when it is not)."""
@@ -197,11 +234,12 @@ class Staging:
         return pairs[0], "filter"
 
     def _placed(
-        self, records: Sequence[Record], pairs: list[Pair], routes: list[Pair]
+        self, records: Sequence[Record], pairs: list[Pair], routes: list[Pair], taken: Mapping[int, set[str]]
     ) -> list[tuple[Record, Pair, str]]:
         """Return pair and why it is outside for each new record, but for those that a disabled pair holds.
 
         Such a record gets no link: it is read again when the pair is enabled, since a change of settings reads everything.
+        Nor does one that a further family leaves out: the first family's link tells of it, and a change of it is read.
         """
         found: list[tuple[Record, Pair, str]] = []
         several = [pair for pair in routes if pair in pairs or pair.id not in self.ctx.by_id]
@@ -210,7 +248,9 @@ class Staging:
             if why == "filter":
                 found.append((record, pairs[0], why))
             elif pair.id in self.ctx.by_id:
-                found.append((record, pair, why))
+                found.append((record, pair, why or (FAMILY if record.id in taken.get(pair.id, ()) else "")))
+        if found and self.ctx.home(self.side, found[0][0].entity)[0] != found[0][1].family:
+            return [item for item in found if item[2] in ("", "window") or item[0].marker]
         return found
 
     # A record that is known
@@ -226,7 +266,7 @@ class Staging:
         return pair if self.side == "right" and pair.inside("right", record.values, self.today) != "filter" else chosen
 
     def _restage(
-        self, row: Row, record: Record, pair: Pair, pairs: list[Pair], keys: dict[tuple[str, str], str]
+        self, row: Row, record: Record, pair: Pair, pairs: list[Pair], keys: Mapping[tuple[str, str], str], taken: bool
     ) -> None:
         mapper = self.ctx.mappers[pair.id]
         told = mapper.canonical(self.side, record, lambda entity, record_id: keys.get((entity, record_id)))
@@ -242,7 +282,7 @@ class Staging:
         staged = None if same else encode(now)
         life = int(Life.ARCHIVED if record.archived else Life.LIVE)
         version = (record.version, modified_text(record.modified))
-        outside = self._outside(row, record, pair, pairs)
+        outside = self._outside(row, record, pair, pairs) or (FAMILY if taken and row.alone else "")
         nothing_new = (
             staged == row.staged
             and life == row.life
@@ -256,7 +296,7 @@ class Staging:
             if row.version != record.version:
                 self.touches.append((*version, row.id))
             return
-        pending, reason, args = self._pending(row, staged, outside)
+        pending, reason, args = self._pending(row, record, pair, outside)
         # The left is read first: a link keeps its older revision until its right record has been looked at, too.
         read = self.side == "right" or row.other_life not in (Life.LIVE, Life.ARCHIVED)
         match, second = pair.match_hashes(now)
@@ -278,7 +318,12 @@ class Staging:
 
         Both have links by now, which are not made one: it is a question for a person, and so it stays while both are there.
         """
-        found = self._candidates(family, [(record_id, pair, now) for _, record_id, pair, now in self._alone])
+        found = candidates_for(
+            self.ctx.integration.pk,
+            family,
+            self.side,
+            [(record_id, pair, now) for _, record_id, pair, now in self._alone],
+        )
         for place, record_id, _, _ in self._alone:
             if record_id in found:
                 self.ambiguous.update(candidate.id for candidate in found[record_id] if not candidate.held)
@@ -295,61 +340,82 @@ class Staging:
             return "route"
         return pair.inside(self.side, record.values, self.today) if chosen.id == pair.id else why
 
-    def _pending(self, row: Row, staged: str | None, outside: str) -> tuple[int | None, str, str]:
+    def _left_out(self, record: Record, pair: Pair, why: str) -> CanonicalValues:
+        """Return the arguments of a record that is left out: of one that is another company's also which it names."""
+        found: CanonicalValues = {"why": why, "side": self.side}
+        if why == COMPANY and pair.route is not None:
+            found |= {"field": pair.route.field, "value": pair.route.found(record.values)}
+        return found
+
+    def _pending(self, row: Row, record: Record, pair: Pair, outside: str) -> tuple[int | None, str, str]:
         if row.state in (HELD, DISCONNECTED):
             return row.pending, row.reason, row.args  # who holds it and why stays
         told = decode(row.args) if row.reason == "outside" else {}
         also = {"also": told["also"]} if told.get("also") else {}
         if told.get("side") == OTHER[self.side]:
             # What this side tells is kept for the merge, but only the side that left the bounds can bring the record back.
-            kept: CanonicalValues = {"why": told.get("why"), "side": told["side"]}
+            kept = {name: value for name, value in told.items() if name != "also"}
             return int(Pending.SKIPPED), "outside", encode({**kept, "also": outside} if outside else kept)
         if outside:
-            return int(Pending.SKIPPED), "outside", encode({"why": outside, "side": self.side, **also})
+            return int(Pending.SKIPPED), "outside", encode({**self._left_out(record, pair, outside), **also})
         if also:  # this side is back, the other one is not
             return int(Pending.SKIPPED), "outside", encode({"why": told["also"], "side": OTHER[self.side]})
         return int(Pending.DIRTY), "changed", ""
 
     # A record that is new
 
-    def _arrive(
-        self, entity: str, family: str, chosen: list[tuple[Record, Pair, str]], keys: dict[tuple[str, str], str]
-    ) -> None:
-        staged: list[tuple[Record, Pair, str, CanonicalValues]] = []
+    def _arrivals(
+        self, family: str, chosen: list[tuple[Record, Pair, str]], keys: dict[tuple[str, str], str]
+    ) -> list[Arrival]:
+        """Find out which of these join a link that is there, and under which keys all of them are referred to from now on."""
+        staged: list[Arrival] = []
         for record, pair, outside in chosen:
-            values = self.ctx.mappers[pair.id].canonical(
-                self.side, record, lambda entity, record_id: keys.get((entity, record_id))
-            )
-            staged.append((record, pair, outside, values))
-        marked = self._marked([record for record, *_ in staged if record.marker])
-        free = [(r.id, pair, values) for r, pair, outside, values in staged if not outside and r.marker not in marked]
-        candidates = self._candidates(family, free)
+            values = self.ctx.mappers[pair.id].canonical(self.side, record, lambda place, i: keys.get((place, i)))
+            staged.append(Arrival(record, pair, outside, values))
+        marked = self._marked([a.record for a in staged if a.record.marker])
+        free = [
+            (a.record.id, a.pair, a.values) for a in staged if not a.outside and a.record.marker not in marked
+        ]  # fmt: skip
+        candidates = candidates_for(self.ctx.integration.pk, family, self.side, free)
         claims = Counter(candidate.id for found in candidates.values() for candidate in found)
-        for record, pair, outside, values in staged:
-            target = marked.get(record.marker) if record.marker else None
-            if target is not None:
-                self._join(*target, record, pair, values)
-                continue
-            found = candidates.get(record.id, [])
-            if len(found) == 1 and found[0].free and claims[found[0].id] == 1:
-                self._join(found[0].id, found[0].bounds, record, pair, values)
-                continue
-            self.ambiguous.update(candidate.id for candidate in found if not candidate.held)
-            self._insert(record, pair, family, values, outside, bool(found))
+        renamed: dict[str, str] = {}
+        for arrival in staged:
+            record = arrival.record
+            arrival.candidates = candidates.get(record.id, [])
+            arrival.joins = marked.get(record.marker) if record.marker else None
+            found = arrival.candidates
+            if arrival.joins is None and len(found) == 1 and found[0].free and claims[found[0].id] == 1:
+                arrival.joins = found[0]
+            if arrival.joins is not None:
+                place = (family, record.entity, record.id)
+                renamed[f"@{self.new_keys[place]}"] = f"@{arrival.joins.key}"
+                self.new_keys[place] = arrival.joins.key
+        if renamed:  # records of this very page may refer to one that has joined a link
+            for arrival in staged:
+                rename(arrival.values, renamed, arrival.pair.referring)
+            keys.update({asked: renamed.get(f"@{key}", f"@{key}")[1:] for asked, key in keys.items()})
+        return staged
 
-    def _marked(self, records: Sequence[Record]) -> dict[str, tuple[int, str]]:
-        """Return marker -> (link id, why it is out of bounds) for markers whose link has no living record on this side."""
+    def _arrive(self, family: str, arrival: Arrival) -> None:
+        if arrival.joins is not None:
+            self._join(arrival.joins, arrival.record, arrival.pair, arrival.values)
+            return
+        self.ambiguous.update(candidate.id for candidate in arrival.candidates if not candidate.held)
+        self._insert(arrival.record, arrival.pair, family, arrival.values, arrival.outside, bool(arrival.candidates))
+
+    def _marked(self, records: Sequence[Record]) -> dict[str, Candidate]:
+        """Return marker -> link, for markers whose link has no living record on this side."""
         if not records:
             return {}
         rows = RecordLink.objects.filter(
             key__in=[record.marker for record in records], integration=self.ctx.integration.pk, ended=0
         ).values_list("key", "id", f"{self.side}_id", f"{self.side}_life", f"{self.side}_entity", "reason", "args")
-        found: dict[str, tuple[int, str]] = {}
+        found: dict[str, Candidate] = {}
         by_marker = {record.marker: record for record in records}
         for key, link_id, record_id, life, entity, reason, args in store.read(rows):
             # A move to another list is told as a delete and a new id in one page.
             if record_id is None or life in (Life.NONE, Life.GONE) or (entity, record_id) in self._going:
-                found[str(key)] = (link_id, _bounds(reason, args))
+                found[str(key)] = Candidate(link_id, str(key), True, bounds_of(reason, args), False)
             else:
                 copy = by_marker[str(key)]
                 self.events.append(
@@ -361,49 +427,14 @@ class Staging:
                 )
         return found
 
-    def _candidates(
-        self, family: str, records: Sequence[tuple[str, Pair, CanonicalValues]]
-    ) -> dict[str, list[Candidate]]:
-        """Return id -> links of the same pair without a partner whose other side's record may be the same one.
-
-        Two records meet by the first alternative that both of them fill: a second match value only counts against a first.
-        """
-        firsts: dict[str, list[tuple[str, int]]] = {}  # match value -> (id, pair) of the records that have it
-        seconds: dict[str, list[tuple[str, int]]] = {}
-        late: dict[str, list[tuple[str, int]]] = {}
-        for record_id, pair, values in records:
-            first, second = pair.match_hashes(values)
-            if first:
-                firsts.setdefault(first, []).append((record_id, pair.id))
-                if len(pair.match) > 1:
-                    late.setdefault(first, []).append((record_id, pair.id))
-            if second:
-                seconds.setdefault(second, []).append((record_id, pair.id))
-        other = OTHER[self.side]
-        found: dict[str, list[Candidate]] = {}
-        for column, wanted in ((f"{other}_match", [firsts, seconds]), (f"{other}_match2", [late])):
-            hashes = sorted({value for by_hash in wanted for value in by_hash})
-            for block in store.blocks(hashes, LOOK_UP):
-                rows = BY_MATCH.read(self.ctx.integration.pk, family, block, side=self.side, column=column)
-                for link_id, own_id, match, entity_sync, state, reason, args in rows:
-                    if state == HELD and own_id is not None:
-                        continue  # both records are known
-                    candidate = Candidate(
-                        link_id, state == NEW and own_id is None, _bounds(reason, args), state == HELD
-                    )
-                    for by_hash in wanted:
-                        for record_id, pair_id in by_hash.get(str(match), ()):
-                            if pair_id == entity_sync:
-                                found.setdefault(record_id, []).append(candidate)
-        return found
-
-    def _join(self, link_id: int, bounds: str, record: Record, pair: Pair, values: CanonicalValues) -> None:
+    def _join(self, link: Candidate, record: Record, pair: Pair, values: CanonicalValues) -> None:
+        link_id, bounds = link.id, link.bounds
         match, second = pair.match_hashes(values)
         if second is not None:
             self.seconds.append((second, link_id))
         pending, reason = (Pending.SKIPPED, "outside") if bounds else (Pending.DIRTY, "changed")
         self.seen.append(link_id)
-        self.new_keys.pop((record.entity, record.id), None)
+        self._paired.setdefault(pair.id, {})[record.id] = link_id
         self.joins.append(
             (
                 record.entity,
@@ -433,47 +464,21 @@ class Staging:
     ) -> None:
         pending, reason, args = int(Pending.DIRTY), "changed", ""
         if outside:
-            pending, reason, args = int(Pending.SKIPPED), "outside", encode({"why": outside, "side": self.side})
+            pending, reason, args = int(Pending.SKIPPED), "outside", encode(self._left_out(record, pair, outside))
         elif ambiguous:
             pending, reason, args = int(Pending.CONFLICT), "ambiguous", encode({"side": self.side})
-        key = self.new_keys[record.entity, record.id]
+        key = self.new_keys[family, record.entity, record.id]
         match, second = pair.match_hashes(values)
         self._inserted.append(key)
         self.inserts.append(
             (
-                key,
-                self.ctx.integration.pk,
-                pair.id,
-                family,
-                self.ctx.scope.pk,
-                record.entity,
-                record.id,
-                record.version,
-                modified_text(record.modified),
-                int(Life.ARCHIVED if record.archived else Life.LIVE),
-                match,
-                second,
-                encode(values),
-                "",
-                "",
-                None,
-                "",
-                "",
-                int(Life.NONE),
-                "",
-                None,
-                "",
-                "",
-                NEW,
-                0,
-                pending,
-                reason,
-                args,
-                1,
-                pair.revision,
-                self.ctx.run.pk,
-            )  # fmt: skip
-        )
+                key, self.ctx.integration.pk, pair.id, family, self.ctx.scope.pk,
+                record.entity, record.id, record.version, modified_text(record.modified),
+                int(Life.ARCHIVED if record.archived else Life.LIVE), match, second, encode(values), "",
+                "", None, "", "", int(Life.NONE), "", None, "",
+                "", NEW, 0, pending, reason, args, 1, pair.revision, self.ctx.run.pk,
+            )
+        )  # fmt: skip
 
     # A record that is no more
 
@@ -489,20 +494,10 @@ class Staging:
                 pending, reason, args = int(Pending.CONFLICT), "merged", encode({"into": into, "side": self.side})
             self.updates.append(
                 (
-                    row.version,
-                    "",
-                    int(Life.GONE),
-                    row.staged,
-                    row.quirk,
-                    "",
-                    pending,
-                    reason,
-                    args,
-                    row.settings_revision,
-                    self.ctx.run.pk,
-                    row.id,
-                )  # fmt: skip
-            )
+                    row.version, "", int(Life.GONE), row.staged, row.quirk, "", pending, reason, args,
+                    row.settings_revision, self.ctx.run.pk, row.id,
+                )
+            )  # fmt: skip
 
     # Writing
 
@@ -541,6 +536,7 @@ class Staging:
                 pending=int(Pending.CONFLICT), reason="ambiguous", args=encode({"side": o}), touched_run=self.ctx.run.pk
             )
         self._after_insert()
+        self._claim()
         for level, code, message in self.events:
             self.ctx.event(level, code, message)
 
@@ -550,7 +546,11 @@ class Staging:
         # A listing marks them as seen; records that waited for one of them get their turn.
         for block in store.blocks(self._inserted, LOOK_UP):
             self.seen.extend(row[0] for row in BY_KEY.read(block))
-        names = [f"?{entity}:{record_id}" for entity, record_id in self.new_keys]
+        names = [
+            f"?{place}:{record_id}"
+            for family, entity, record_id in self.new_keys
+            for place in self.ctx.places(self.side, family, entity)
+        ]
         for block in store.blocks(names, LOOK_UP):
             if not WAITERS.read(block):
                 continue
@@ -558,18 +558,12 @@ class Staging:
                 pending=int(Pending.DIRTY), reason="changed", waits_on=None, touched_run=self.ctx.run.pk
             )
 
-
-def has_namesake(link: RecordLink) -> bool:
-    """Whether the other side holds a record without a partner that may be this link's: then a person is asked first."""
-    side: Side = "left" if link.left_id is not None else "right"
-    own, other = side, OTHER[side]
-    first, second = getattr(link, f"{own}_match"), getattr(link, f"{own}_match2")
-    if link.base or not first:
-        return False
-    place = (link.integration_id, link.family)
-    rows = BY_MATCH.read(*place, [h for h in (first, second) if h], side=side, column=f"{other}_match")
-    rows += BY_MATCH.read(*place, [first], side=side, column=f"{other}_match2")
-    return any(own_id is None and entity_sync == link.entity_sync_id for _, own_id, _, entity_sync, *_ in rows)
+    def _claim(self) -> None:
+        """A record that has found its partner by one pair is left out where a rival pair has a link for it."""
+        for pair_id, joined in self._paired.items():
+            rivals = {rival.id: rival.family for rival in self.ctx.rivals[pair_id]}
+            if rivals:
+                leave_to(rivals, self.ctx.integration.pk, list(joined.values()))
 
 
 _ABSENT = object()
@@ -578,11 +572,6 @@ _ABSENT = object()
 def told_only(told: CanonicalValues, base: CanonicalValues) -> CanonicalValues:
     """Return the told values of fields that are in the base."""
     return {name: value for name, value in told.items() if name in base}
-
-
-def _bounds(reason: str, args: str) -> str:
-    """Return the arguments of a link whose record is out of bounds, which a partner's arrival does not change; else ''."""
-    return args if reason == "outside" and decode(args).get("why") in ("filter", "window", "route") else ""
 
 
 def _unchanged(row: Known, record: Record, pair: Pair) -> bool:

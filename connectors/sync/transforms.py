@@ -8,6 +8,8 @@ from decimal import Decimal
 from connectors.contract import Record, Ref, Value
 from connectors.sync.rules import RECORD_ID, FieldRule, fields_arg
 
+SKIP = "\x00skip"  # instead of a value: leave alone what was agreed
+
 # Transforms: (value, all values of the record, rule) -> value, on the way from the rule's source side (left unless the rule is
 # right to left), and the way back.
 
@@ -61,6 +63,11 @@ def _product(value: Value, record: Record, rule: FieldRule) -> Value:
     return total
 
 
+def _while_filled(value: Value, record: Record, rule: FieldRule) -> Value:
+    """Tell the value only of a record whose named fields are all filled; of another one it says nothing."""
+    return value if all(record.values.get(name) not in (None, "", False) for name in fields_arg(rule)) else SKIP
+
+
 Transform = Callable[[Value, Record, FieldRule], Value]
 TRANSFORMS: dict[str, tuple[Transform, Transform | None]] = {
     "first_of": (_first_of, lambda value, record, rule: value),
@@ -69,5 +76,6 @@ TRANSFORMS: dict[str, tuple[Transform, Transform | None]] = {
     "product": (_product, None),
     "lower": (_lower, lambda value, record, rule: value),
     "multiply": (_multiply, _divide),
+    "while_filled": (_while_filled, lambda value, record, rule: value),
     "truncate": (lambda value, record, rule: value, lambda value, record, rule: value),
 }

@@ -69,6 +69,7 @@ class Site:
         self.run("manage.py", "migrate", "-v0")
         told = {side: getattr(self, side).credentials() for side in ("left", "right")}
         told["left"]["settings"] |= {"limit.batch": "0", "limit.request": "0"}
+        told["right"]["settings"] |= {"limit.request": "0"}
         self.job = int(self.run("-m", "tests.acceptance.site_setup", given=told))
         return self
 

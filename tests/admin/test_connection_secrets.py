@@ -21,7 +21,7 @@ from rest_framework.test import APIClient
 from werkzeug.wrappers import Response
 
 from connectors.admin.connections import SECRET, SETTING, ConnectionAdmin, connection_form
-from connectors.api import ConnectionSerializer
+from connectors.api.connections import ConnectionSerializer
 from connectors.contract import PermanentError, RetryableError, Unanswered
 from connectors.models import Connection
 from connectors.registry import connector_class

@@ -11,8 +11,8 @@ from connectors.memory.store import entity
 from connectors.models import EntitySync, RecordLink, Run
 from connectors.sync import decisions
 from connectors.sync.context import Context
+from connectors.sync.matching import namesakes
 from connectors.sync.run import advance, mark_settings_changed, start_run
-from connectors.sync.stage import has_namesake
 from tests.sync.hard_world import NAME, Hard, person
 
 pytestmark = pytest.mark.django_db
@@ -139,7 +139,7 @@ def test_a_record_that_may_be_the_partner_of_a_held_one_is_not_made_again() -> N
     assert world.written == 0
     assert world.state(right=right) == ("ambiguous", {"side": "right"})
     assert (world.link(left=left).reason, world.link(left=left).state) == ("held", RecordLink.State.HELD)
-    assert has_namesake(world.link(left=left)) and has_namesake(world.link(right=right))
+    assert namesakes(world.link(left=left)) and namesakes(world.link(right=right))
 
 
 def test_a_held_pair_of_partners_is_nobodys_candidate() -> None:
@@ -149,7 +149,7 @@ def test_a_held_pair_of_partners_is_nobodys_candidate() -> None:
     world.right.create("person", {"name": "Ada 0"})
     world.settle()
     assert len(world.left.ids("person")) == 2
-    assert not has_namesake(world.link(left=left))
+    assert not namesakes(world.link(left=left))
 
 
 def test_an_edit_does_not_make_what_is_ambiguous_again() -> None:

@@ -270,7 +270,7 @@ def test_a_request_counts_two_up_so_that_no_planned_write_fits(asking: Hard) -> 
     [
         ({"pending": 3, "reason": "outside", "args": '{"why":"filter"}'}, "leaves it out"),
         ({"pending": 5, "reason": "parked", "args": '{"message":"Name is taken"}'}, "Name is taken"),
-        ({"pending": 4, "reason": "ambiguous"}, "Several records"),
+        ({"pending": 4, "reason": "ambiguous"}, "could be its partner"),
     ],
 )
 def test_a_request_for_a_record_that_can_not_flow_ends_in_error(asking: Hard, columns: dict, why: str) -> None:

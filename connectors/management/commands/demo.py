@@ -33,6 +33,7 @@ from connectors.transport import check, connected
 from jobs.states import FINISHED, StatusReason
 from jobs.supervisor import AlreadyRunning, RunFile
 from jobs.syncing import request_sync
+from scheduling.services import make_services
 
 NAMES: dict[Side, str] = {LEFT: "QuickBooks (simulated)", RIGHT: "Dynamics 365 (simulated)"}
 PATIENCE = 1500  # seconds for one run
@@ -116,7 +117,8 @@ class Command(BaseCommand):
                 {LEFT: left, RIGHT: right},
                 first_run="apply",
             )
-        self.say(f"Made the integration {applied.integration} from the preset inolink.")
+        services = make_services(applied.integration)
+        self.say(f"Made the integration {applied.integration} from the preset inolink, with {len(services)} services.")
         for unmapped in applied.unmapped:
             self.say(f"  {unmapped}")
         return applied.integration

@@ -1,4 +1,4 @@
-"""Which records are not in agreement, and what is decided about them?  `manage.py links list|retry|resolve|approve|hold|release`"""
+"""Which records are not in agreement, and what is decided about them?  `manage.py links list|retry|resolve|join|unlink|...`"""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from connectors.management.commands._common import integration_named
-from connectors.models import RecordLink
-from connectors.sync import decisions
+from connectors.models import Connection, RecordLink
+from connectors.sync import decisions, joining, routing
 from connectors.sync.explain import REASONS, linked_by, reason_word, sentence_of, title_of
 from jobs import clock
 
 MOST = 1000  # lines of one list
 DONE = {
     "retry": "to be tried again", "resolve": "resolved", "approve": "approved", "promote": "promoted", "hold": "held",
-    "release": "released",
+    "release": "released", "join": "joined", "not-same": "told apart", "unlink": "unlinked", "relink": "linked again",
 }  # fmt: skip
 
 
@@ -32,6 +32,8 @@ class Command(BaseCommand):
         listing.add_argument("--entity", help="name of an entity sync")
         listing.add_argument("--integration", help="name or number")
         listing.add_argument("--json", action="store_true")
+        lonely = actions.add_parser("unrouted", help="show the records that belong to no integration's company")
+        lonely.add_argument("connection", help="name of the connection that several companies share")
         for name, told in (
             ("retry", "plan parked records again"),
             ("resolve", "settle conflicts"),
@@ -39,23 +41,51 @@ class Command(BaseCommand):
             ("promote", "let records flow that flow only on request"),
             ("hold", "leave records alone"),
             ("release", "end a hold"),
+            ("join", "make a record of each side partners"),
+            ("not-same", "say that a record is not the same as another, or as any that it could be"),
+            ("unlink", "take partners apart; both records stay"),
+            ("relink", "make them partners again"),
         ):
             command = actions.add_parser(name, help=told)
             command.add_argument("links", nargs="+", metavar="LINK", help="number or key of a link, as `list` shows it")
+            if name in ("join", "not-same"):
+                command.add_argument("--with", dest="other", required=name == "join", help="the other link")
             if name == "resolve":
                 command.add_argument("--winner", choices=["left", "right"], required=True)
-            if name == "hold":
+            if name in ("hold", "unlink"):
                 command.add_argument("--why", default="")
 
     def handle(self, *args: object, **options: Any) -> None:
         if options["action"] == "list":
             self._list(options)
             return
+        if options["action"] == "unrouted":
+            self._unrouted(options["connection"])
+            return
         decided, refused = decisions.many(_named(options["links"]), _decision(options))
-        later = "" if not decided or options["action"] in ("hold", "release") else " The next sync carries it out."
+        later = (
+            ""
+            if not decided or options["action"] in ("hold", "release", "unlink")
+            else " The next sync carries it out."
+        )
         self.stdout.write(f"{len(decided)} {DONE[options['action']]}.{later}")
         if refused:
             raise CommandError("\n".join(refused))
+
+    def _unrouted(self, name: str) -> None:
+        connection = Connection.objects.filter(name=name).first()
+        if connection is None:
+            known = ", ".join(Connection.objects.order_by("name").values_list("name", flat=True)) or "none"
+            raise CommandError(f"There is no connection {name!r}. There are: {known}.")
+        found = routing.unrouted(connection)
+        for record in found:
+            why = (
+                f"{record.column} is {record.value}, which no integration has"
+                if record.value
+                else f"{record.column} is empty"
+            )
+            self.stdout.write(f"{record.link}  {record.entity} {record.id}: {why}")
+        self.stdout.write(f"{len(found)} records." if len(found) < routing.MOST else f"The first {routing.MOST}.")
 
     def _list(self, options: dict[str, Any]) -> None:
         rows = RecordLink.objects.filter(pending__isnull=False).select_related(
@@ -101,9 +131,16 @@ def _decision(options: dict[str, Any]) -> Callable[[RecordLink], object]:
     name = options["action"]
     if name == "resolve":
         return lambda link: decisions.resolve(link, options["winner"], **how)
-    if name == "hold":
-        return lambda link: decisions.hold(link, why=options["why"], **how)
+    if name in ("hold", "unlink"):
+        part = decisions.hold if name == "hold" else joining.unlink
+        return lambda link: part(link, why=options["why"], **how)
+    if name in ("join", "not-same"):
+        other = _named([options["other"]])[0] if options["other"] else None
+        if name == "join" and other is not None:
+            return lambda link: joining.join(link, other, **how)
+        return lambda link: joining.not_same(link, other, **how)
     plain: dict[str, Callable[..., object]] = {
         "retry": decisions.retry, "approve": decisions.approve, "promote": decisions.promote, "release": decisions.release,
+        "relink": joining.relink,
     }  # fmt: skip
     return lambda link: plain[name](link, **how)

@@ -14,6 +14,7 @@ from connectors.sync.compile import SettingsError
 from connectors.sync.presets import Applied, Preset, apply_preset, presets
 from connectors.sync.rules import LEFT, RIGHT
 from connectors.transport import connected
+from scheduling.services import make_services
 
 
 class Command(BaseCommand):
@@ -79,7 +80,7 @@ class Command(BaseCommand):
             given[name] = value
         try:
             with connected(ends[LEFT]) as left, connected(ends[RIGHT]) as right:
-                return apply_preset(
+                applied = apply_preset(
                     preset,
                     str(options["name"]),
                     ends,
@@ -87,6 +88,8 @@ class Command(BaseCommand):
                     given,
                     first_run=str(options["first_run"]),
                 )
+            make_services(applied.integration)
+            return applied
         except SettingsError as error:
             raise CommandError("\n".join(error.problems)) from error
         except ConnectorError as error:

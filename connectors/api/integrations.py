@@ -1,0 +1,84 @@
+"""What does the API say about integrations, and how is a sync asked for?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import mixins, serializers
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from connectors.api.base import Acts, accepted
+from connectors.models import EntitySync, Integration, Run
+from connectors.sync.health import overview
+from jobs.syncing import request_sync
+
+
+class EntitySyncSerializer(serializers.ModelSerializer[EntitySync]):
+    """One pair of entities."""
+
+    class Meta:
+        model = EntitySync
+        fields = ["id", "name", "family", "left_entity", "right_entity", "enabled", "direction", "policy", "on_delete"]
+
+
+class IntegrationSerializer(serializers.ModelSerializer[Integration]):
+    """An integration with its health."""
+
+    entity_syncs = EntitySyncSerializer(many=True, read_only=True)
+    health = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Integration
+        fields = ["id", "name", "preset", "left", "right", "enabled", "first_run", "revision", "entity_syncs", "health"]
+
+    def get_health(self, integration: Integration) -> dict[str, object]:
+        """State, reason and counts, looked up once for the whole answer."""
+        found = self.context["health"][integration.pk]
+        done = found.scope.last_done_at if found.scope else None
+        return {
+            "state": found.state, "reason": found.reason, "agreed": found.agreed, **found.counts, "last_success": done,
+        }  # fmt: skip
+
+
+class SyncSerializer(serializers.Serializer[Any]):
+    """What to sync."""
+
+    mode = serializers.ChoiceField(choices=Run.Mode.choices, default="delta")
+    preview = serializers.BooleanField(default=False)
+    entities = serializers.ListField(child=serializers.CharField(max_length=60), default=list)
+
+
+class IntegrationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
+    """Integrations: read, sync."""
+
+    queryset = Integration.objects.select_related("left", "right").prefetch_related("entity_syncs")
+    serializer_class = IntegrationSerializer
+    filterset_fields = ["name", "preset", "enabled"]
+    acting = frozenset(["sync"])
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
+        rows = args[0] if args else []
+        rows = list(rows) if kwargs.get("many") else [rows] if rows else []
+        context = {**self.get_serializer_context(), "health": {h.integration.pk: h for h in overview(rows)}}
+        return self.get_serializer_class()(*args, **{**kwargs, "context": context})
+
+    @action(detail=True, methods=["post"])
+    def sync(self, request: Request, pk: str) -> Response:
+        """Ask for a run; a request that is there already answers with the same job."""
+        asked = SyncSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        given = asked.validated_data
+        integration = self.get_object()
+        return self.refused(
+            lambda: accepted(
+                request_sync(
+                    integration,
+                    mode=given["mode"],
+                    preview=given["preview"],
+                    entities=given["entities"],
+                    by=request.user,
+                )
+            )
+        )

@@ -1,0 +1,232 @@
+"""Which records were promoted in bulk, here or by a flag on the record, and what became of them?
+
+A flag stays as its person set it until the answer is written over it, so a crash anywhere loses nothing; what is queued, or
+answered but not shown yet, is not queued again, so it doubles nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from django.db.models import Max
+
+from connectors.contract import (
+    AuthError,
+    Batch,
+    Connector,
+    ConnectorError,
+    Entity,
+    Operation,
+    Outcome,
+    Record,
+    Ref,
+    Result,
+    Verb,
+)
+from connectors.models import EntitySync, Event, Promotion, Run
+from connectors.sync import store
+from connectors.sync.context import HELD, FenceLost
+from connectors.sync.flags import Flag, flag_of
+from connectors.sync.promotions import LOOK_UP, Status, promote, release, target_of
+from connectors.sync.rules import LEFT, OTHER, Side
+from connectors.sync.world import World
+from connectors.transport import redaction
+
+
+@dataclass(frozen=True)
+class Flagged:
+    """One entity sync whose records ask by a flag."""
+
+    sync: EntitySync
+    side: Side
+    flag: Flag
+
+    @property
+    def entity(self) -> str:
+        """What its records are called where the flag is."""
+        return self.sync.left_entity if self.side == LEFT else self.sync.right_entity
+
+
+def take(run: Run, world: World) -> None:
+    """Read the flags, then let everything that was promoted in bulk go with this run."""
+    connectors: dict[Side, Connector] = {}
+    for flagged in _flagged(run):
+        connector = _connector(run, world, flagged.side, connectors)
+        records = connector.find(flagged.entity, flagged.flag.field, [flagged.flag.queued])
+        for block in store.blocks(records, LOOK_UP):
+            _count(run, flagged.side, len(block))
+            _queue(run, world, flagged, block)  # type: ignore[arg-type]
+    run.progress = {**run.progress, "taken": True}
+    with _held(run, world, "take promotions"):
+        release(_syncs(run))
+        Run.objects.filter(pk=run.pk).update(progress=run.progress, counts=run.counts)
+
+
+def tell(run: Run, world: World) -> None:
+    """Show on each flagged record what became of its promotion; what is not shown now is shown by the next run."""
+    connectors: dict[Side, Connector] = {}
+    for flagged in _flagged(run):
+        ids = _untold(flagged)
+        if not ids:
+            continue
+        try:
+            connector = _connector(run, world, flagged.side, connectors)
+            entity = next((e for e in connector.describe() if e.name == flagged.entity), None)
+            for block in store.blocks(ids, entity.batch) if entity else ():
+                _show(run, world, flagged, connector, entity, block)  # type: ignore[arg-type]
+        except AuthError:
+            raise
+        except ConnectorError as error:
+            # The run itself is done.  Whatever was lost here, the flags tell the next one.
+            _complain(run, world, flagged, len(_untold(flagged)), redaction.text(str(error)))
+
+
+def _syncs(run: Run) -> list[EntitySync]:
+    syncs = run.integration.entity_syncs.filter(enabled=True).order_by("position", "id")
+    return [sync for sync in syncs if not run.entities or sync.name in run.entities]
+
+
+def _flagged(run: Run) -> list[Flagged]:
+    found = ((sync, flag_of(sync.push)) for sync in _syncs(run))
+    return [Flagged(sync, OTHER[target_of(sync)], flag) for sync, flag in found if flag is not None]
+
+
+def _connector(run: Run, world: World, side: Side, open_ones: dict[Side, Connector]) -> Connector:
+    if side not in open_ones:
+        open_ones[side] = world.connect(run.integration.left if side == LEFT else run.integration.right)
+    return open_ones[side]
+
+
+@contextmanager
+def _held(run: Run, world: World, name: str) -> Iterator[None]:
+    """A transaction that only the holder of the scope may commit, and none once the integration is switched off."""
+    with world.transaction(name):
+        held = HELD.read(run.scope_id, run.fence)
+        if not held or not type(run.integration).objects.filter(pk=run.integration_id, enabled=True).exists():
+            raise FenceLost("Another run has taken over, or the integration was switched off.")
+        yield
+
+
+def _count(run: Run, side: Side, records: int) -> None:
+    reads = dict(run.counts.get("reads", {}))
+    reads[side] = reads.get(side, 0) + records
+    run.counts = {**run.counts, "reads": reads}
+
+
+# Reading the flags
+
+
+def _queue(run: Run, world: World, flagged: Flagged, records: Sequence[Record]) -> None:
+    now = world.now()
+    with _held(run, world, "queue flagged"):
+        answers = _answers(flagged, [record.id for record in records])
+        fresh = {
+            record.id: record.modified or now
+            for record in records
+            if _is_ours(run, flagged, record) and _asks(record, answers.get(record.id))
+        }
+        promote(flagged.sync, fresh, now=now, waits=True, flagged=fresh)
+
+
+def _answers(flagged: Flagged, ids: Sequence[str]) -> dict[str, Promotion]:
+    """Return the newest answer of each record that its flag does not show yet."""
+    rows = _rows(flagged).exclude(status=Status.QUEUED).filter(external_id__in=ids).order_by("id")
+    return {row.external_id: row for row in rows}
+
+
+def _asks(record: Record, answer: Promotion | None) -> bool:
+    """Does a flag that says "queued" ask for something that is not answered yet?
+
+    After a failure that the record does not show: only where somebody has changed the record since it was taken.
+    """
+    if answer is None:
+        return True
+    return answer.status != Status.SUCCESS and record.modified is not None and record.modified > answer.at
+
+
+def _is_ours(run: Run, flagged: Flagged, record: Record) -> bool:
+    """Of several companies on one side: is this record one of those that this integration is for?"""
+    route = run.integration.route
+    column = route.get("fields", {}).get(flagged.entity) if route.get("side") == flagged.side else None
+    value = record.values.get(column) if column else None
+    return not column or str(value.id if isinstance(value, Ref) else value) == str(route.get("value"))
+
+
+# Answering
+
+
+def _rows(flagged: Flagged):  # type: ignore[no-untyped-def]
+    return Promotion.objects.filter(entity_sync=flagged.sync, side=flagged.side, untold=True)
+
+
+def _untold(flagged: Flagged) -> list[int]:
+    """Return the newest request of each record, where it is answered and the record does not show it yet."""
+    newest = _rows(flagged).order_by().values("external_id").annotate(newest=Max("id")).values("newest")
+    ended = Promotion.objects.filter(pk__in=newest).exclude(status=Status.QUEUED)
+    return list(ended.order_by("id").values_list("id", flat=True))
+
+
+def _show(run: Run, world: World, flagged: Flagged, connector: Connector, entity: Entity, ids: Sequence[int]) -> None:
+    answers = {row.external_id: row for row in Promotion.objects.filter(pk__in=ids)}
+    # An update that must send more than what changes needs the whole record.
+    wanted = frozenset(f.name for f in entity.fields) if entity.wants_current else flagged.flag.columns
+    fetched = connector.fetch(entity.name, list(answers), wanted)
+    _count(run, flagged.side, len(fetched.records))
+    told = [item.id for item in fetched.gone]  # nobody looks at them any more
+    operations: list[Operation] = []
+    for record in fetched.records:
+        answer = answers[record.id]
+        values = _shown(flagged.flag, entity, answer)
+        now = {name: str(record.values.get(name) or "") for name in values}
+        asks_again = now[flagged.flag.field] == flagged.flag.queued and _asks(record, answer)
+        if asks_again or now == {name: value or "" for name, value in values.items()}:
+            told.append(record.id)
+            continue
+        operations.append(
+            Operation(
+                world.key(), Verb.UPDATE, entity.name, record.id, values, record.version,
+                current=record if entity.wants_current else None,
+            )
+        )  # fmt: skip
+    outcomes = _write(run, world, connector, operations)
+    refused = [outcome for outcome in outcomes.values() if outcome.result in (Result.REJECTED, Result.EXISTS)]
+    done = [
+        op.id for op in operations if op.key in outcomes and outcomes[op.key].result in (Result.WRITTEN, Result.GONE)
+    ]
+    with _held(run, world, "flags told"):
+        rows = _rows(flagged).filter(external_id__in=[*told, *done], id__lte=max(ids))
+        rows.exclude(status=Status.QUEUED).update(untold=False)
+        Run.objects.filter(pk=run.pk).update(counts=run.counts)
+    if refused:
+        _complain(run, world, flagged, len(refused), redaction.text(refused[0].message))
+
+
+def _shown(flag: Flag, entity: Entity, answer: Promotion) -> dict[str, str | None]:
+    values: dict[str, str | None] = {flag.field: flag.success if answer.status == Status.SUCCESS else flag.error}
+    if flag.message:
+        column = entity.field(flag.message)
+        values[flag.message] = answer.reason[: column.max_length if column else None] or None
+    return values
+
+
+def _write(run: Run, world: World, connector: Connector, operations: list[Operation]) -> dict[str, Outcome]:
+    if not operations:
+        return {}
+    with _held(run, world, "mark sending"):
+        pass  # a cancelled job, a lost scope or a switched-off integration writes nothing more
+    outcomes = connector.write(Batch(world.key(), operations))
+    world.point("after write")
+    return {outcome.key: outcome for outcome in outcomes}
+
+
+def _complain(run: Run, world: World, flagged: Flagged, count: int, why: str) -> None:
+    message = (
+        f"{count} record{'s'[: count != 1]} of {flagged.sync} do{'es'[: 2 * (count == 1)]} not show yet what became of "
+        f"{'its' if count == 1 else 'their'} promotion: {why} The next run of the service tries again."
+    )
+    Event.objects.create(
+        integration=run.integration, scope=run.scope, run=run, level=Event.Level.WARNING, code="flags not told",
+        message=message[:1000], at=world.now(),
+    )  # fmt: skip

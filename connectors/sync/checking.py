@@ -1,0 +1,44 @@
+"""What has come apart without any feed having told of it?  The reconciliation run: everything is read, nothing is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from connectors.models import RecordChange, RecordLink, Run
+from connectors.sync.context import Context
+from connectors.sync.plan import Pending
+from connectors.sync.pull import read_changes
+
+DRIFT = "reconciliation"  # why of a link that waits for approval
+
+
+def begin_check(ctx: Context) -> None:
+    """Take what the last reconciliation proposed into this one, and leave ordinary edits to the next ordinary run."""
+    if ctx.run.progress.get("apart"):
+        return
+    read_changes(ctx)
+    earlier = Run.objects.filter(scope=ctx.scope, purpose=Run.Purpose.CHECK).exclude(pk=ctx.run.pk)
+    with ctx.transaction("begin check"):
+        RecordLink.objects.filter(touched_run=ctx.run.pk).update(touched_run=None)
+        RecordChange.objects.filter(run__in=earlier, status__in=["proposed", "dropped"]).update(
+            status="superseded", message="A newer reconciliation looked again."
+        )
+        RecordLink.objects.filter(
+            scope=ctx.scope, entity_sync__in=[pair.id for pair in ctx.pairs], pending=Pending.WAITING,
+            reason="waits for approval", args__contains=DRIFT,
+        ).update(pending=int(Pending.DIRTY), reason="changed", args="", touched_run=ctx.run.pk)  # fmt: skip
+        ctx.run.progress = {**ctx.run.progress, "apart": True}
+        Run.objects.filter(pk=ctx.run.pk).update(progress=ctx.run.progress)
+
+
+def report_check(ctx: Context) -> None:
+    """Tell a person what was found, by side and kind."""
+    rows = RecordChange.objects.filter(run=ctx.run, status="proposed").values_list("side", "verb")
+    found = Counter(rows.iterator(chunk_size=2000))
+    names = {"left": ctx.integration.left.name, "right": ctx.integration.right.name}
+    parts = [f"{count} to {verb} in {names[side]}" for (side, verb), count in sorted(found.items())]
+    if parts:
+        message = f"The reconciliation found differences: {', '.join(parts)}. Nothing was written: look at {ctx.run} and approve."
+        ctx.event("warning", "drift", message)
+    else:
+        ctx.event("info", "no drift", "The reconciliation read everything on both sides and found nothing to mend.")

@@ -1,0 +1,220 @@
+"""What may a person choose about an integration without knowing its mappings?  Admin, API and command call this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from django.db import transaction
+
+from connectors.contract import Connector
+from connectors.models import EntitySync, Event, FieldMapping, Integration
+from connectors.registry import connector_class
+from connectors.sync import routing
+from connectors.sync.rules import EMPTY, LATER, LEFT, Side
+from connectors.sync.run import mark_settings_changed
+
+TOLERANT = 88  # percent: "InfoMedia" and "IfnoMedia" are asked about, "Smith" and "Smythe Ltd" are not
+LEAST, MOST = 70, 99
+SWITCH = (("yes", "Yes"), ("no", "No"))
+
+
+class PreferencesError(Exception):
+    """Preferences that can't be; `problems` has a sentence for each key."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        super().__init__(" ".join(problems.values()))
+        self.problems = dict(problems)
+
+
+@dataclass(frozen=True)
+class Preference:
+    """One thing to choose."""
+
+    key: str  # "customer.policy"
+    group: str  # the entity sync's name
+    label: str
+    value: str
+    choices: tuple[tuple[str, str], ...] = ()  # none: a text
+    help: str = ""
+    kind: str = "choice"  # choice, match, day
+
+
+def read(integration: Integration) -> list[Preference]:
+    """Return everything that can be chosen, with its present value, by entity sync."""
+    found: list[Preference] = []
+    modified = getattr(connector_class(integration.left.system), "modified_field", "")
+    for sync in integration.entity_syncs.prefetch_related("mappings").order_by("position", "id"):
+        found += _of(sync, modified)
+    return found
+
+
+def _of(sync: EntitySync, modified: str) -> Iterator[Preference]:
+    def one(name: str, label: str, value: str, **more: object) -> Preference:
+        return Preference(f"{sync.name}.{name}", sync.name, label, value, **more)  # type: ignore[arg-type]
+
+    yield one("enabled", "Kept in agreement", _yes(sync.enabled), choices=SWITCH)
+    if sync.direction == EntitySync.Direction.BOTH:
+        policies = tuple((str(value), str(label)) for value, label in EntitySync.Policy.choices)
+        yield one("policy", "Who wins", sync.policy, choices=policies, help="Where both sides changed the same field.")
+    if sync.match:
+        value = str(sync.match_tolerance) if sync.match_tolerance else "exact"
+        about = f"exact, or the least similarity in percent ({LEAST} to {MOST}; {TOLERANT} suits most) at which a person is asked."
+        yield one("name_match", "Name match", value, kind="match", help=about)
+    deletes = tuple((str(value), str(label)) for value, label in EntitySync.OnDelete.choices)
+    yield one("on_delete", "When one side deletes", sync.on_delete, choices=deletes)
+    if modified and sync.direction != EntitySync.Direction.TO_LEFT:
+        about = "Only records that were made or changed on this day or later come over; empty: all."
+        yield one("since", "Last modified from", _since(sync, modified), kind="day", help=about)
+    for mapping in sync.mappings.all():
+        if mapping.when in (LATER, EMPTY):
+            about = f"Whether a value that is there already in {mapping.right} is replaced."
+            yield one(
+                f"overwrite.{mapping.right}", f"Overwrite {mapping.right}", _yes(mapping.when == LATER), choices=SWITCH, help=about
+            )  # fmt: skip
+
+
+def change(
+    integration: Integration, asked: Mapping[str, str], *, now: datetime, by: str = "", revision: int | None = None
+) -> list[str]:
+    """Set what differs from what is.  Returns a sentence for each change; running and queued writes stop at the new rules.
+
+    Raises PreferencesError for unknown keys and values, and where the settings have changed since `revision`; nothing is
+    changed then.
+    """
+    known = {preference.key: preference for preference in read(integration)}
+    problems = {
+        key: f"There is no preference {key!r}. There are: {', '.join(known)}." for key in asked if key not in known
+    }
+    wanted: dict[str, str] = {}
+    for key, text in asked.items():
+        if key in known:
+            value, problem = _checked(known[key], text.strip())
+            if problem:
+                problems[key] = problem
+            elif value != known[key].value:
+                wanted[key] = value
+    if problems:
+        raise PreferencesError(problems)
+    said = [
+        f"{known[key].group}: {known[key].label}: {_shown(known[key])} → {_shown(known[key], value)}"
+        for key, value in wanted.items()
+    ]
+    with transaction.atomic():
+        locked = Integration.objects.select_for_update().get(pk=integration.pk)
+        if revision is not None and locked.revision != revision:
+            raise PreferencesError({"": f"The settings of {integration} were changed meanwhile. Look at them again."})
+        for key, value in wanted.items():
+            _set(integration, key, value)
+        if wanted:
+            Event.objects.create(
+                integration=integration,
+                code="preferences changed",
+                message="; ".join(said)[:1000],
+                actor=by[:150],
+                at=now,
+            )
+    return said
+
+
+def set_route(
+    integration: Integration, column: str, value: str, connector: Connector, *, side: Side, entities: list[str], now: datetime,
+    by: str = "",
+) -> None:  # fmt: skip
+    """Say which records of a shared system are this integration's; an empty column: all.  `value` is a label or a key.
+
+    Raises PreferencesError.  `connector` is the shared side's; it is asked for the column's choices, so not in a transaction.
+    """
+    route: dict[str, object] = {}
+    if column:
+        described = {entity.name: entity for entity in connector.describe()}
+        fields = dict.fromkeys(entities, column)
+        missing = [name for name in entities if name not in described or described[name].field(column) is None]
+        if missing:
+            raise PreferencesError(
+                {"column": f"There is no column {column!r} on {', '.join(missing)}. Create it there first."}
+            )
+        key, found = routing.chosen(connector, fields, value)
+        if found:
+            raise PreferencesError({"value": " ".join(found)})
+        route = {"side": side, "fields": fields, "value": key}
+        twin = next((other for other in routing.neighbours(integration, side) if other.route == route), None)
+        if twin is not None:
+            raise PreferencesError({"value": f"{twin} has this value already: both would take the same records."})
+    if route == integration.route:
+        return
+    with transaction.atomic():
+        Integration.objects.filter(pk=integration.pk).update(route=route)
+        mark_settings_changed(integration)
+        said = f"Takes the records with {column} = {value}." if column else "Takes all records."
+        Event.objects.create(integration=integration, code="preferences changed", message=said, actor=by[:150], at=now)
+    integration.refresh_from_db()
+
+
+def _checked(preference: Preference, text: str) -> tuple[str, str]:
+    """Return (value, problem)."""
+    if preference.kind == "day":
+        return _day(preference, text)
+    if preference.kind == "match":
+        return _match(preference, text)
+    if text not in dict(preference.choices):
+        there = ", ".join(value for value, _ in preference.choices)
+        return "", f"{preference.key} is one of {there}, not {text!r}."
+    return text, ""
+
+
+def _day(preference: Preference, text: str) -> tuple[str, str]:
+    try:
+        return (date.fromisoformat(text).isoformat() if text else ""), ""
+    except ValueError:
+        return "", f"{preference.key} is a day like 2026-01-31, or empty, not {text!r}."
+
+
+def _match(preference: Preference, text: str) -> tuple[str, str]:
+    if text in ("exact", "tolerant"):
+        return ("exact" if text == "exact" else str(TOLERANT)), ""
+    if text.isdecimal() and LEAST <= int(text) <= MOST:
+        return str(int(text)), ""
+    return "", f"{preference.key} is exact, tolerant, or a number from {LEAST} to {MOST} (percent), not {text!r}."
+
+
+def _set(integration: Integration, key: str, value: str) -> None:
+    group, name = next(
+        (sync_name, key.removeprefix(f"{sync_name}."))
+        for sync_name in integration.entity_syncs.values_list("name", flat=True)
+        if key.startswith(f"{sync_name}.")
+    )
+    sync = integration.entity_syncs.get(name=group)
+    if name.startswith("overwrite."):
+        mapping = sync.mappings.get(right=name.removeprefix("overwrite."), when__in=[LATER, EMPTY])
+        FieldMapping.objects.filter(pk=mapping.pk).update(when=LATER if value == "yes" else EMPTY)
+    elif name == "enabled":
+        sync.enabled = value == "yes"
+    elif name == "name_match":
+        sync.match_tolerance = 0 if value == "exact" else int(value)
+    elif name == "since":
+        modified = connector_class(integration.left.system).modified_field  # type: ignore[attr-defined]
+        others = [line for line in sync.filters if not _is_since(line, modified)]
+        sync.filters = [*others, {"side": LEFT, "field": modified, "op": "since", "value": value}] if value else others
+    else:
+        setattr(sync, name, value)
+    sync.save()
+    mark_settings_changed(integration, sync)
+
+
+def _since(sync: EntitySync, modified: str) -> str:
+    return next((str(line.get("value", "")) for line in sync.filters if _is_since(line, modified)), "")
+
+
+def _is_since(line: Mapping[str, object], modified: str) -> bool:
+    return line.get("side") == LEFT and line.get("field") == modified and line.get("op") == "since"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _shown(preference: Preference, value: str | None = None) -> str:
+    text = preference.value if value is None else value
+    return dict(preference.choices).get(text, text) or "none"
