@@ -36,7 +36,11 @@ def _overview(request: HttpRequest) -> dict[str, Any]:
     from connectors.models import Integration, Run
     from connectors.sync.health import overview
     from jobs.models import Job
+    from scheduling.models import Provisioning
 
+    waiting: list[Provisioning] = []
+    if request.user.has_perm("scheduling.decide_provisioning"):
+        waiting = list(Provisioning.objects.filter(status="requested").select_related("integration").order_by("id"))
     rows = overview(list(Integration.objects.select_related("left", "right").order_by("name")))
     runs: list[dict[str, object]] = []
     if request.user.has_perm("connectors.view_run"):
@@ -57,6 +61,7 @@ def _overview(request: HttpRequest) -> dict[str, Any]:
             for h in rows
         ],
         "sl_runs": runs,
+        "sl_requests": waiting,
         "sl_open_jobs": Job.objects.open().count(),
         "sl_no_worker": not worker_alive(),
         "sl_may_sync": request.user.has_perm("connectors.change_integration"),
@@ -86,6 +91,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "Sync",
             [
                 ("Integrations", "sync_alt", "admin:connectors_integration_changelist", "", "connectors.view_integration"),
+                ("Schedules", "schedule", "admin:scheduling_service_changelist", "", "scheduling.view_service"),
                 ("Runs", "play_circle", "admin:connectors_run_changelist", "", "connectors.view_run"),
                 ("Jobs", "list_alt", "admin:jobs_job_changelist", "", "jobs.view_job"),
             ],
@@ -105,6 +111,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 ("Connections", "cable", "admin:connectors_connection_changelist", "", "connectors.view_connection"),
                 ("Entity syncs", "schema", "admin:connectors_entitysync_changelist", "", "connectors.view_entitysync"),
                 ("Mappings", "swap_horiz", "admin:connectors_fieldmapping_changelist", "", "connectors.view_fieldmapping"),
+                ("Blackouts", "event_busy", "admin:scheduling_blackout_changelist", "", "scheduling.view_blackout"),
+                ("Provisioning", "approval", "admin:scheduling_provisioning_changelist", "", "scheduling.view_provisioning"),
             ],
         ),
         (

@@ -68,6 +68,7 @@ INSTALLED_APPS = [
     "connectors.quickbooks",
     "connectors.dynamics365",
     "jobs",
+    "scheduling",
     *env.list("EXTRA_CONNECTORS", default=[]),  # third-party connectors are ordinary Django apps
 ]
 
@@ -169,15 +170,30 @@ JOB_REAPER_SECONDS = env.float("JOB_REAPER_SECONDS", default=30.0)
 JOB_SLICE_SECONDS = env.float("JOB_SLICE_SECONDS", default=50.0)
 JOB_UNCLAIMED_SECONDS = env.float("JOB_UNCLAIMED_SECONDS", default=120.0)
 JOB_DISPATCH_SECONDS = env.float("JOB_DISPATCH_SECONDS", default=1.0)
-JOB_HANDLERS_EXTRA = env.list("JOB_HANDLERS_EXTRA", default=[])  # modules with a dict HANDLERS: type -> dotted path
+JOB_HANDLERS_EXTRA = [
+    "scheduling.handlers",
+    *env.list("JOB_HANDLERS_EXTRA", default=[]),
+]  # modules with a dict HANDLERS: type -> dotted path
 WORKERS = env.int("WORKERS", default=4)
 WORKER_BEAT_SECONDS = env.float("WORKER_BEAT_SECONDS", default=20.0)  # a task through the queue proves that it works
 WORKER_STALL_SECONDS = env.float("WORKER_STALL_SECONDS", default=180.0)
 WORKER_GRACE_SECONDS = env.float("WORKER_GRACE_SECONDS", default=30.0)
 WORKER_RUN_FILE = env.str("WORKER_RUN_FILE", default="") or str(BASE_DIR / "var" / "worker.json")  # one worker for each
-WORKER_CHORES = env.list("WORKER_CHORES", default=[])  # "dotted.function=seconds", called in the worker's loop
+# "dotted.function=seconds", called in the worker's loop
+WORKER_CHORES = ["scheduling.dispatch.tick=1", *env.list("WORKER_CHORES", default=[])]
 SYNCLINE_TEST_CLOCK = env.str("SYNCLINE_TEST_CLOCK", default="")  # tests only: a file with the time, see jobs/clock.py
 REDIS_URL = env.str("REDIS_URL", default="")
+
+# Services.  "ask": an administrator of the hub approves before they start; "at_once": saving them is enough
+PROVISIONING = env.str("PROVISIONING", default="ask")
+if PROVISIONING not in ("ask", "at_once"):
+    raise ImproperlyConfigured(f"PROVISIONING is ask or at_once, not {PROVISIONING!r}.")
+PROVISIONING_HOURS = env.int("PROVISIONING_HOURS", default=24)  # how long it may take, as requesters are told
+
+# Mail: smtp://user:password@host:587, smtp+tls:// or smtp+ssl://; the default prints it
+vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
+DEFAULT_FROM_EMAIL = env.str("MAIL_FROM", default="syncline@localhost")
+SITE_URL = env.str("SITE_URL", default="")  # this hub's own address, for links in mails: https://sync.example.com
 
 # django-q2 delivers at least once and its own retry counter cannot be used: jobs.checks refuses other values.
 Q_CLUSTER = {

@@ -8,7 +8,7 @@ The conditional UPDATE in `Job.move_to` keeps two of them from handing out the s
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -58,30 +58,62 @@ def request(
 
     Where an open job has the dedupe key already, that one is returned, and marked to run once more if it has begun.
     """
+    wanted = build(
+        type, params=params, lock_key=lock_key, dedupe_key=dedupe_key, priority=priority, run_at=run_at, by=by, scope=scope,
+        run=run, parent=parent, object_ref=object_ref, repeat_of=repeat_of,
+    )  # fmt: skip
+    return place(wanted, by=name_of(by), here=here)
+
+
+def place(wanted: Job, *, by: str = "", here: bool = False) -> Job:
+    """Place a built job in the caller's transaction, as `request` does."""
+    job = _insert_or_join(wanted, by)
+    if wanted.priority == Priority.PERSON and not here:
+        # robust: a queue that is away must not turn the person's committed request into an error page.
+        transaction.on_commit(attempt, robust=True)
+    return job
+
+
+def build(
+    type: str, *, params: Mapping[str, object] | None = None, priority: Priority = Priority.SCHEDULED,
+    run_at: datetime | None = None, by: Person = None, **columns: Any,
+) -> Job:  # fmt: skip
+    """Return a job that is not placed yet.  Raises UnknownType."""
     handler = handler_class(type)  # an unknown type stops here, not in the worker
     now = clock.now()
-    wanted = Job(
+    return Job(
         type=type,
         params=dict(params or {}),
-        lock_key=lock_key,
-        dedupe_key=dedupe_key,
         priority=priority,
         run_at=run_at or now,
         ready_at=run_at or now,
         max_age_at=now + handler.max_age if handler.max_age else None,
         created_by=cast(User, by) if isinstance(by, AbstractBaseUser) else None,
-        scope=scope,
-        run=run,
-        parent=parent,
-        object_ref=object_ref,
-        repeat_of=repeat_of,
         created_at=now,
+        **columns,
     )
-    job = _insert_or_join(wanted, name_of(by))
-    if priority == Priority.PERSON and not here:
-        # robust: a queue that is away must not turn the person's committed request into an error page.
-        transaction.on_commit(attempt, robust=True)
-    return job
+
+
+def request_many(wanted: Sequence[Job], *, by: str = "") -> None:
+    """Place many built jobs, each with a dedupe key, by a constant number of statements, in the caller's transaction.
+
+    As with `request`, an open job of the same key serves the request, too.  Raises UnknownType.
+    """
+    there = {
+        job.dedupe_key: job for job in Job.objects.open().filter(dedupe_key__in=[job.dedupe_key for job in wanted])
+    }
+    new = list({job.dedupe_key: job for job in wanted if job.dedupe_key not in there}.values())
+    try:
+        with transaction.atomic():
+            Job.objects.bulk_create(new)
+            JobTransition.objects.bulk_create([JobTransition.made(job, by) for job in new])
+    except IntegrityError:
+        for job in new:  # somebody placed one of them at this moment: rare, so one by one
+            job.pk = None
+            _insert_or_join(job, by)
+    begun = [job for job in there.values() if _has_begun(job) and not job.again]
+    if begun and Job.objects.open().filter(pk__in=[job.pk for job in begun]).update(again=True):
+        JobTransition.objects.bulk_create([JobTransition.asked_again(job, by) for job in begun])
 
 
 def attempt() -> None:
@@ -102,7 +134,7 @@ def _insert_or_join(wanted: Job, by: str) -> Job:
         try:
             with transaction.atomic():
                 wanted.save(force_insert=True)
-                JobTransition.write(wanted, None, Actor.PRODUCER, by, "", wanted.created_at)
+                JobTransition.made(wanted, by).save()
             return wanted
         except IntegrityError:
             if not wanted.dedupe_key:
@@ -114,8 +146,7 @@ def _insert_or_join(wanted: Job, by: str) -> Job:
 def _join(there: Job, wanted: Job, by: str) -> bool:
     """Let the open job serve this request, too.  False when it is no longer as it was read."""
     changes: dict[str, object] = {}
-    if there.status in (S.IN_PROGRESS, S.RETRY) or there.slices:
-        # It has read a part of the feeds already: what triggered this request may lie in that part.
+    if _has_begun(there):
         changes["again"] = True
     elif there.status is S.WAITING and wanted.run_at < there.run_at:
         run_at = max(wanted.run_at, there.not_before or wanted.run_at)
@@ -129,9 +160,13 @@ def _join(there: Job, wanted: Job, by: str) -> bool:
         return False
     if changes.get("again"):
         there.refresh_from_db()
-        reason = "asked for again: one more run follows"
-        JobTransition.write(there, there.status, Actor.PRODUCER, by, reason, clock.now())
+        JobTransition.asked_again(there, by).save()
     return True
+
+
+def _has_begun(job: Job) -> bool:
+    """It has read a part of the feeds already: what triggers a request now may lie in that part."""
+    return job.status in (S.IN_PROGRESS, S.RETRY) or bool(job.slices)
 
 
 def hand_out() -> list[Job]:

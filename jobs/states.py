@@ -33,6 +33,7 @@ class Priority(models.IntegerChoices):
 
     PERSON = 0, "A person waits for it"
     SCHEDULED = 10, "Scheduled"
+    LONG = 20, "Long work"  # goes behind the others, and hands over to them at the end of each slice
 
 
 class IllegalTransition(Exception):

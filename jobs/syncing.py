@@ -69,11 +69,44 @@ def request_sync(
         )
 
 
+def service_job(
+    scope: Scope, work: str, *, entities: list[str], service: str, by: Person = None, priority: Priority | None = None
+) -> Job:
+    """Build, without placing it, the job with which a service starts.
+
+    `work` is "changes", "reports" (figures that no feed tells of), "promoted" (what was promoted in bulk) or "reconcile"
+    (everything is read, differences are only proposed).  Long work goes behind the others and hands over to them at the end
+    of each slice.
+    """
+    params, usual = _WORKS[work]
+    priority = usual if priority is None else priority
+    told = {"entities": entities, "service": service, **params}
+    return dispatch.build(
+        "sync", params=told, lock_key=lock_key(scope), dedupe_key=f"service:{service}", priority=priority, by=by, scope=scope,
+        object_ref=f"service:{service}",
+    )  # fmt: skip
+
+
+_WORKS: dict[str, tuple[dict[str, object], Priority]] = {
+    "changes": ({"mode": "delta", "purpose": "sync"}, Priority.SCHEDULED),
+    "reports": ({"mode": "reports", "purpose": "sync"}, Priority.LONG),
+    "promoted": ({"mode": "delta", "purpose": "sync", "promoted": True}, Priority.SCHEDULED),
+    "reconcile": ({"mode": "comprehensive", "purpose": "check"}, Priority.LONG),
+}
+
+
 def request_promotion(
-    integration: Integration, entity_sync: str, record_ids: list[str], *, by: Person = None, here: bool = False
+    integration: Integration,
+    entity_sync: str,
+    record_ids: list[str],
+    *,
+    by: Person = None,
+    bulk: bool = False,
+    here: bool = False,
 ) -> tuple[Requested, Job | None]:
     """Queue records that flow only on request, and ask for a run that writes them.
 
+    In bulk they stay queued until the service for them takes them, and no run is asked for.
     Raises NotNow for an unknown entity sync, NotPromotable where nothing needs a request.
     """
     sync = integration.entity_syncs.filter(name=entity_sync).first()
@@ -81,8 +114,8 @@ def request_promotion(
         known = ", ".join(integration.entity_syncs.values_list("name", flat=True))
         raise NotNow(f"{integration} has no entity sync {entity_sync!r}. It has: {known}.")
     with transaction.atomic():
-        requested = promote(sync, record_ids, now=clock.now(), by=by if isinstance(by, User) else None)
-        job = request_sync(integration, by=by, here=here) if requested.queued else None
+        requested = promote(sync, record_ids, now=clock.now(), by=by if isinstance(by, User) else None, waits=bulk)
+        job = request_sync(integration, by=by, here=here) if requested.queued and not bulk else None
     return requested, job
 
 

@@ -14,6 +14,7 @@ from django.db.models import F
 
 from connectors.contract import AuthError, Connector, ConnectorError, PermanentError
 from connectors.models import Connection, RecordChange, Run, Scope
+from connectors.sync import bulk
 from connectors.sync.compile import SettingsError
 from connectors.sync.context import FenceLost
 from connectors.sync.picklists import match_picklists
@@ -25,7 +26,7 @@ from connectors.transport.apilog import ApiLog
 from jobs.context import JobContext
 from jobs.dispatch import UNUSABLE
 from jobs.handlers import Answer, Finished, NotApplicable, Sliced, Snoozed
-from jobs.models import Job
+from jobs.models import Job, JobQuerySet
 
 logger = logging.getLogger(__name__)
 # Points at which nothing is half done: here a job may be cancelled, and a lost lease is noticed before the next write.
@@ -48,7 +49,8 @@ class SyncHandler:
         scope = Scope.objects.select_related("integration__left", "integration__right").get(pk=context.scope_id or 0)
         if not scope.enabled or not scope.integration.enabled:
             return NotApplicable(f"{scope.integration} is switched off.")
-        ahead = _run_ahead(context, scope)
+        reports = context.params.get("mode") == Run.Mode.REPORTS
+        ahead = _run_ahead(context, scope, reports=reports)
         if ahead:
             return Snoozed(WAIT_FOR_ANOTHER, ahead)
         log = ApiLog()
@@ -62,7 +64,11 @@ class SyncHandler:
             try:
                 if run.mode == Run.Mode.COMPREHENSIVE and not run.progress.get("picklists"):
                     _match_picklists(run, world)
+                if context.params.get("promoted") and not run.progress.get("taken"):
+                    bulk.take(run, world)
                 done = advance(run, world, slice_over=context.slice_over)
+                if done and context.params.get("promoted"):
+                    bulk.tell(run, world)
             except FenceLost:
                 return Sliced()  # the settings changed under way: the next slice plans by the new ones
             except SettingsError as error:
@@ -81,13 +87,22 @@ class SyncHandler:
         return Finished({"run": run.pk, "summary": describe(run), "counts": run.counts})
 
 
-def _run_ahead(context: JobContext, scope: Scope) -> str:
-    """A run in slices, an approved preview or a waiting retry is brought to its end before another begins."""
+def _run_ahead(context: JobContext, scope: Scope, *, reports: bool) -> str:
+    """A run in slices, an approved preview or a waiting retry is brought to its end before another begins.
+
+    Only reports are different: all others may come between two of their slices.
+    """
     if context.run_id is not None:
         return ""
-    others = Job.objects.open().filter(scope=scope, run__isnull=False, run__finished_at__isnull=True)
-    other = others.exclude(pk=context.job_id).first()
+    others = _unfinished(scope).exclude(pk=context.job_id)
+    if not reports:
+        others = others.exclude(run__mode=Run.Mode.REPORTS)
+    other = others.first()
     return f"Run {other.run_id} of job {other.pk} is not at its end yet." if other else ""
+
+
+def _unfinished(scope: Scope) -> JobQuerySet:
+    return Job.objects.open().filter(scope=scope, run__isnull=False, run__finished_at__isnull=True)
 
 
 def _world(context: JobContext, log: ApiLog, open_transports: ExitStack) -> World:
@@ -110,6 +125,7 @@ def _run(context: JobContext, scope: Scope, world: World) -> Run:
         purpose=str(context.params.get("purpose", "sync")),
         entities=list(context.params.get("entities", [])),
         asked_by=User.objects.filter(pk=context.created_by_id).first() if context.created_by_id else None,
+        aside=[pk for pk in _unfinished(scope).values_list("run", flat=True) if pk is not None],
     )
     context.set_run(run.pk)
     return run

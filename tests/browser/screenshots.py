@@ -30,6 +30,25 @@ from django.contrib.auth.models import User
 User.objects.filter(username="pictures").delete()
 User.objects.create_superuser("pictures", password=os.environ["PICTURES_PASSWORD"])
 """
+# The demo's systems are gone by now: what a start looks at first can't be looked at, so the services are switched on here.
+SCHEDULES = """
+from datetime import date
+from django.contrib.auth.models import User
+from connectors.models import Integration
+from jobs.models import Job
+from scheduling import blackouts, provisioning, services
+from scheduling.models import Blackout, Service
+integration, ada = Integration.objects.first(), User.objects.get(username="pictures")
+if provisioning.status(integration) is None:
+    changes, aging = integration.services.all()[:2]
+    window = {"days": ["Mon", "Tue", "Wed", "Thu", "Fri"], "start": "08:00", "end": "18:00", "every": 30}
+    services.change(changes, by=ada, zone="Europe/Paris", windows_told=[window, {"days": ["Sat"], "start": "09:00", "end": "12:00"}])
+    provisioning.approve(integration.provisionings.get(), by=ada)
+    blackouts.save(Blackout(name="Year end", kind="yearly", first=date(2026, 12, 24), last=date(2027, 1, 1)), by=ada)
+    Service.objects.filter(pk__in=[changes.pk, aging.pk]).update(enabled=True)
+    Job.objects.filter(pk=Job.objects.filter(type="sync").latest("id").pk).update(object_ref=f"service:{changes.pk}")
+services.reschedule(Service.objects.all())
+"""
 FIND = """
 from connectors.models import Integration, RecordChange, RecordLink, Run
 run = Run.objects.order_by("id").first()
@@ -55,11 +74,14 @@ def main() -> None:
             _manage(environment, "demo", "--once", "--records", asked.records)
         environment |= _demo_keys()
         _manage(environment, "shell", "--no-imports", "-c", MAKE_USER)
+        _manage(environment, "shell", "--no-imports", "-c", SCHEDULES)
         integration, run, link = _manage(environment, "shell", "--no-imports", "-c", FIND).split()[-3:]
         pages = {
             "overview": "/admin/",
             "integrations": "/admin/connectors/integration/",
             "integration": f"/admin/connectors/integration/{integration}/change/",
+            "services": "/admin/scheduling/service/",
+            "schedules": f"/admin/scheduling/service/schedules/{integration}/",
             "runs": "/admin/connectors/run/",
             "run": f"/admin/connectors/run/{run}/change/",
             "records": "/admin/connectors/recordlink/",
@@ -80,6 +102,8 @@ def main() -> None:
                     "preset": "/admin/connectors/integration/preset/", "entitysync": "/admin/connectors/entitysync/1/change/",
                     "waiting": "/admin/connectors/recordlink/?pending=2", "events": "/admin/connectors/event/",
                     "job": "/admin/jobs/job/1/change/", "people": "/admin/auth/user/",
+                    "blackouts": "/admin/scheduling/blackout/", "blackout": "/admin/scheduling/blackout/add/",
+                    "provisioning": "/admin/scheduling/provisioning/",
                 }  # fmt: skip
                 _take(browser, address, password, pages | more, asked.look, 1440, "dark")
                 _take(browser, address, password, pages | more, asked.look, 390, "light")

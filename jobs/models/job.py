@@ -130,6 +130,8 @@ class Job(models.Model):
             # The reaper, and the count of busy workers.
             models.Index(fields=["lease_until"], name="job_lease", condition=Q(lease_until__isnull=False)),
             models.Index(fields=["status_reason", "-id"], name="job_by_status"),
+            # The last jobs of one service.
+            models.Index(fields=["object_ref", "-id"], name="job_by_object", condition=~Q(object_ref="")),
             models.Index(fields=["type", "-id"], name="job_by_type"),
             models.Index(fields=["fingerprint"], name="job_fingerprint", condition=~Q(fingerprint="")),
         ]
@@ -221,6 +223,19 @@ class JobTransition(models.Model):
             attempt=job.attempt,
             at=at,
         )
+
+    @classmethod
+    def made(cls, job: Job, by: str) -> JobTransition:
+        """Return the first row of a job's timeline, not saved yet."""
+        return cls(job=job, to_status=job.status_reason, actor=Actor.PRODUCER, by=by, at=job.created_at)
+
+    @classmethod
+    def asked_again(cls, job: Job, by: str) -> JobTransition:
+        """Return the row that says that one more run follows, not saved yet."""
+        return cls(
+            job=job, from_status=job.status_reason, to_status=job.status_reason, actor=Actor.PRODUCER, by=by,
+            reason="asked for again: one more run follows", attempt=job.attempt, at=clock.now(),
+        )  # fmt: skip
 
 
 class WorkerHeartbeat(models.Model):
