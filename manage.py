@@ -20,7 +20,11 @@ def main() -> None:
         settings.INSTALLED_APPS  # noqa: B018 - reads the settings here, where what is wrong can be said in a sentence
     except (ImproperlyConfigured, ValueError) as error:
         sys.exit(f"Settings: {error}")
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # its reader has seen enough: `manage.py jobs list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rest_framework.routers import DefaultRouter
 
-from connectors.api import connections, integrations, links, logs, preferences, presets, promotions, runs
+from config import api_tokens
+from connectors.api import connections, integrations, links, logs, preferences, presets, problems, promotions, runs
 from jobs import api as jobs
 from scheduling import api as scheduling
 from scheduling import api_preflight
@@ -14,6 +15,7 @@ router.register("connections", connections.ConnectionViewSet, basename="connecti
 router.register("presets", presets.PresetViewSet, basename="preset")
 router.register("integrations", integrations.IntegrationViewSet, basename="integration")
 router.register("runs", runs.RunViewSet, basename="run")
+router.register("problems", problems.ProblemViewSet, basename="problem")
 router.register("links", links.LinkViewSet, basename="link")
 router.register("changes", logs.ChangeViewSet, basename="change")
 router.register("promotions", promotions.PromotionViewSet, basename="promotion")
@@ -24,6 +26,8 @@ router.register(
 router.register("events", logs.EventViewSet, basename="event")
 router.register("api-calls", logs.ApiCallViewSet, basename="api-call")
 router.register("jobs", jobs.JobViewSet, basename="job")
+router.register("job-transitions", jobs.TransitionViewSet, basename="job-transition")
+router.register("tokens", api_tokens.TokenViewSet, basename="token")
 router.register("services", scheduling.ServiceViewSet, basename="service")
 router.register("provisionings", scheduling.ProvisioningViewSet, basename="provisioning")
 router.register("blackouts", scheduling.BlackoutViewSet, basename="blackout")

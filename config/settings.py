@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import time, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import environ
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
+from django.urls import reverse_lazy
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -52,10 +55,12 @@ HTTPS = env.bool("HTTPS", default=not DEBUG)
 # False where TLS ends in this process: there anybody could claim https with a header of his own.
 BEHIND_PROXY = HTTPS and env.bool("BEHIND_PROXY", default=True)
 
+EXTRA_CONNECTORS = env.list("EXTRA_CONNECTORS", default=[])
 INSTALLED_APPS = [
     "unfold.apps.BasicAppConfig",  # the plain "unfold" would put its own site in the place of ours
     "config.apps.SynclineAdminConfig",
     "django.contrib.auth",
+    "config.apps.FrameConfig",  # below auth: the groups get their rights after auth has made them
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
@@ -63,24 +68,30 @@ INSTALLED_APPS = [
     "rest_framework",
     "django_filters",
     "django_q",
+    "axes",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "connectors",
     "connectors.memory",
     "connectors.quickbooks",
     "connectors.dynamics365",
     "jobs",
     "scheduling",
-    *env.list("EXTRA_CONNECTORS", default=[]),  # third-party connectors are ordinary Django apps
+    *EXTRA_CONNECTORS,  # third-party connectors are ordinary Django apps
 ]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "config.headers.SecurityHeaders",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "config.zone.PersonsZone",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",  # the last one: it turns a locked-out login into an answer
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -121,6 +132,17 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # 15 minutes are 15 minutes, whatever is tried meanwhile
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # together: nobody can lock out others from elsewhere
+AXES_LOCKOUT_CALLABLE = "config.access.locked_out"
+AXES_CLIENT_IP_CALLABLE = "config.access.client_address"
+AXES_RESET_ON_SUCCESS = True
+AXES_DISABLE_ACCESS_LOG = True
+AXES_VERBOSE = False
+AXES_ENABLE_ADMIN = False  # config.people has a page in the theme's looks
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 SESSION_COOKIE_AGE = env.int("SESSION_HOURS", default=12) * 3600
@@ -139,6 +161,7 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SESSION_COOKIE_HTTPONLY = True
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]  # probes speak plain http to this process
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
 if HTTPS:
     SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000)
@@ -146,14 +169,41 @@ if HTTPS:
     SECURE_HSTS_PRELOAD = True
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "config.rest.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
     "DEFAULT_PERMISSION_CLASSES": ["config.rest.ModelPermissions"],
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_PAGINATION_CLASS": "config.rest.NewestFirst",
     "PAGE_SIZE": 50,
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["config.rest.StrictJson"],
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+    "DEFAULT_SCHEMA_CLASS": "config.openapi.Described",
     "UNAUTHENTICATED_USER": None,
 }
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Syncline",
+    "DESCRIPTION": "The same nouns and verbs as in the admin. Send `Authorization: Bearer syn_...`, or log in to the admin.",
+    "VERSION": "1",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
+    "ENUM_NAME_OVERRIDES": {
+        "JobStatusEnum": "jobs.states.StatusReason",
+        "LifeEnum": "connectors.models.RecordLink.Life",
+        "LinkStateEnum": "connectors.models.RecordLink.State",
+        "ConnectionStateEnum": "connectors.models.Connection.State",
+        "ChangeStatusEnum": "connectors.models.RecordChange.Status",
+        "PromotionStatusEnum": "connectors.models.Promotion.Status",
+    },
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")  # lets Prometheus read /metrics; an API token does, too
 
 # Connectors and their transport
 PRESET_FOLDER = env.str("PRESET_FOLDER", default="")  # a folder with presets of your own
@@ -180,7 +230,31 @@ WORKER_STALL_SECONDS = env.float("WORKER_STALL_SECONDS", default=180.0)
 WORKER_GRACE_SECONDS = env.float("WORKER_GRACE_SECONDS", default=30.0)
 WORKER_RUN_FILE = env.str("WORKER_RUN_FILE", default="") or str(BASE_DIR / "var" / "worker.json")  # one worker for each
 # "dotted.function=seconds", called in the worker's loop
-WORKER_CHORES = ["scheduling.dispatch.tick=1", *env.list("WORKER_CHORES", default=[])]
+WORKER_CHORES = [
+    "scheduling.dispatch.tick=1",
+    "jobs.alerts.watch.tick=30",
+    "jobs.housekeeping.tick.tick=600",
+    *env.list("WORKER_CHORES", default=[]),
+]
+
+# An integration that keeps failing: a warning, then a pause with one try a day
+FAILING_WARN_AT = env.int("FAILING_WARN_AT", default=5)  # failed tries in a row
+FAILING_PAUSE_AT = env.int("FAILING_PAUSE_AT", default=20)
+FAILING_PAUSE_DAYS = env.int("FAILING_PAUSE_DAYS", default=4)  # without a success since the first of them
+
+# How many days is what kept?  Links, settings and the log of what people did: for ever
+KEEP_DAYS = {
+    "bodies": env.int("KEEP_DAYS_BODIES", default=14),  # of API calls, where API_LOG_BODIES keeps them
+    "api calls": env.int("KEEP_DAYS_API_CALLS", default=14),
+    "events": env.int("KEEP_DAYS_EVENTS", default=90),
+    "runs": env.int("KEEP_DAYS_RUNS", default=90),  # with their changes, and so with what an undo needs
+    "jobs": env.int("KEEP_DAYS_JOBS", default=90),
+    "alerts": env.int("KEEP_DAYS_ALERTS", default=365),
+    "messages": env.int("KEEP_DAYS_MESSAGES", default=30),  # that alerts sent
+}
+if min(KEEP_DAYS.values()) < 1:
+    raise ImproperlyConfigured("Each KEEP_DAYS_... is at least 1.")
+
 SYNCLINE_TEST_CLOCK = env.str("SYNCLINE_TEST_CLOCK", default="")  # tests only: a file with the time, see jobs/clock.py
 REDIS_URL = env.str("REDIS_URL", default="")
 
@@ -193,6 +267,16 @@ PROVISIONING_HOURS = env.int("PROVISIONING_HOURS", default=24)  # how long it ma
 # Mail: smtp://user:password@host:587, smtp+tls:// or smtp+ssl://; the default prints it
 vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
 DEFAULT_FROM_EMAIL = env.str("MAIL_FROM", default="syncline@localhost")
+EMAIL_TIMEOUT = env.int("EMAIL_TIMEOUT", default=20)  # seconds
+# Alerts: when the daily digest of what is still wrong goes out, and on whose clocks
+ALERT_DIGEST_AT = env.str("ALERT_DIGEST_AT", default="08:00")
+ALERT_ZONE = env.str("ALERT_ZONE", default="") or TIME_ZONE
+try:
+    time.fromisoformat(ALERT_DIGEST_AT), ZoneInfo(ALERT_ZONE)
+except (ValueError, ZoneInfoNotFoundError) as error:
+    raise ImproperlyConfigured(
+        "ALERT_DIGEST_AT is a time like 08:00, and ALERT_ZONE the name of a time zone like Europe/Paris."
+    ) from error
 SITE_URL = env.str("SITE_URL", default="")  # this hub's own address, for links in mails: https://sync.example.com
 
 # django-q2 delivers at least once and its own retry counter cannot be used: jobs.checks refuses other values.
@@ -233,6 +317,14 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "6px",
     "STYLES": ["config.admin.stylesheet"],
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "config.admin.favicon"}],
+    "SCRIPTS": ["config.admin.script", "config.admin.live_script"],
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "Time zone", "link": reverse_lazy("admin:time_zone")},
+            {"title": "Change password", "link": reverse_lazy("admin:password_change")},
+        ]
+    },
     "COLORS": {
         "primary": {
             "50": "oklch(97.6% .016 196)",

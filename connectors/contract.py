@@ -362,6 +362,7 @@ class Heard:
     """The answer to give at once, and (instance, scope) pairs to mark; one call may concern many instances."""
 
     marks: Sequence[tuple[str, str]] = ()
+    ids: Sequence[str] = ()  # the system's own id of each mark, in the same order; what was heard before is let go
     status: int = 204
     body: str = ""
 
@@ -370,8 +371,16 @@ class Heard:
 class Listens(Protocol):
     """Optional: the system can call us.  A call only says which scope to look at."""
 
-    def receive(self, method: str, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> Heard:
-        """Verify, without I/O but the cached signing key; raises Forged."""
+    @classmethod
+    def receive(
+        cls, method: str, headers: Mapping[str, str], query: Mapping[str, str], body: bytes, keys: Sequence[str]
+    ) -> Heard:
+        """Verify by one of these keys, without I/O; raises Forged.  Of the class: one call may concern many connections."""
+
+
+@runtime_checkable
+class Subscribes(Listens, Protocol):
+    """Optional: the system calls only while it is asked to."""
 
     def listen(self, url: str, until: datetime) -> datetime | None:
         """Make or renew all subscriptions; when to come again."""

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from django.conf import settings
 from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
@@ -15,10 +14,13 @@ from django.utils.safestring import SafeString
 from django_q.models import Failure, OrmQ, Schedule, Success
 from unfold.admin import ModelAdmin, TabularInline
 
+from config import audit
 from connectors.admin.base import ReadOnly, ago, badge, link_to, took
-from jobs import operate
+from jobs import admin_alerts, operate
 from jobs.models import Job, JobTransition, Pause, WorkerHeartbeat
 from jobs.states import IllegalTransition
+
+__all__ = ["admin_alerts"]  # registers the pages of alerts with those of jobs
 
 # A Schedule's function is any dotted path and a queued task is a pickle: who may edit them owns the host (RELIABILITY
 # section 4).  The job table shows all that an operator needs.
@@ -51,6 +53,7 @@ class JobAdmin(ReadOnly, ModelAdmin):
     list_per_page = 50
     show_full_result_count = False  # a count of a million rows, for a number that nobody needs
     actions = ["retry", "cancel", "run_now"]
+    change_form_outer_after_template = "syncline/_live_job.html"
     inlines = [TimelineInline]
     readonly_fields = ["asked_for", "outcome", "progress_shown"]
     fieldsets = [
@@ -150,14 +153,12 @@ class JobAdmin(ReadOnly, ModelAdmin):
         acted: list[Job] = []
         for job in queryset.order_by("id"):
             try:
-                act(job)
+                with audit.acting(request.user, job, f"{done.capitalize()} in the list of jobs."):
+                    act(job)
                 acted.append(job)
             except IllegalTransition as refusal:
                 self.message_user(request, f"Job {job.pk}: {refusal}", messages.WARNING)
         if acted:
-            LogEntry.objects.log_actions(
-                request.user.pk or 0, acted, CHANGE, f"{done.capitalize()} in the list of jobs."
-            )
             self.message_user(request, f"{len(acted)} job(s) {done}.", messages.SUCCESS)
 
 

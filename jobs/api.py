@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import django_filters
+from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.permissions import BasePermission
@@ -12,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from config.rest import ModelPermissions
+from config.rest import ModelPermissions, Recorded
 from jobs import operate
 from jobs.models import Job, JobTransition
 from jobs.states import IllegalTransition
@@ -49,6 +50,20 @@ class JobDetailSerializer(JobSerializer):
         read_only_fields = fields
 
 
+class AcceptedSerializer(serializers.Serializer[Any]):
+    """The job that carries out what was asked for."""
+
+    job = JobSerializer()
+
+
+class TransitionFilter(django_filters.FilterSet):
+    """By job, and by what it became."""
+
+    class Meta:
+        model = JobTransition
+        fields = ["job", "to_status", "actor"]
+
+
 class ReasonSerializer(serializers.Serializer[Any]):
     """Why a person acts."""
 
@@ -78,7 +93,7 @@ class MayAct(BasePermission):
         return needed is not None and user is not None and user.has_perms(["jobs.view_job", needed])
 
 
-class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
+class JobViewSet(Recorded, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
     """Background jobs: read, retry, cancel, run now."""
 
     queryset = Job.objects.all()
@@ -92,11 +107,13 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
             return JobSerializer
         return ReasonSerializer if self.action in MayAct.needed else JobDetailSerializer
 
+    @extend_schema(request=ReasonSerializer, responses=JobDetailSerializer)
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: str) -> Response:
         """Begin anew with a failed or cancelled job."""
         return self._act(lambda job, reason: operate.retry(job, by=request.user, reason=reason))
 
+    @extend_schema(request=ReasonSerializer, responses=JobDetailSerializer)
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: str) -> Response:
         """Cancel; a running job stops at its next safe point."""
@@ -104,6 +121,7 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
             lambda job, reason: operate.cancel(job, by=request.user, reason=reason or "cancelled through the API")
         )
 
+    @extend_schema(request=ReasonSerializer, responses=JobDetailSerializer)
     @action(detail=True, methods=["post"], url_path="run-now")
     def run_now(self, request: Request, pk: str) -> Response:
         """Bring a waiting job or a retry forward, but never before Retry-After."""
@@ -119,3 +137,18 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
             return Response({"detail": str(refusal)}, status=status.HTTP_409_CONFLICT)
         job.refresh_from_db()
         return Response(JobDetailSerializer(job).data)
+
+
+class LoggedTransitionSerializer(TransitionSerializer):
+    """One line of a timeline among those of all jobs."""
+
+    class Meta(TransitionSerializer.Meta):
+        fields = ["id", "job", *TransitionSerializer.Meta.fields]
+
+
+class TransitionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[JobTransition]):
+    """The timelines of all jobs: read."""
+
+    queryset = JobTransition.objects.all()
+    serializer_class = LoggedTransitionSerializer
+    filterset_class = TransitionFilter

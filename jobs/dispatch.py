@@ -20,7 +20,7 @@ from django.db.models import Count, Q, QuerySet
 from django_q.tasks import async_task
 
 from connectors.models import Connection, Run, Scope
-from jobs import clock
+from jobs import clock, quota
 from jobs.handlers import handler_class
 from jobs.models import Job, JobQuerySet, JobTransition, Pause, WorkerHeartbeat, name_of, new_token
 from jobs.states import Actor, IllegalTransition, Priority, StatusReason
@@ -185,9 +185,11 @@ def hand_out() -> list[Job]:
             due = due.filter(priority=Priority.PERSON)
         held = Job.objects.running().exclude(lock_key="").values("lock_key")
         given: list[Job] = []
-        for job in due.exclude(lock_key__in=held)[: free + CANDIDATES]:
+        candidates = list(due.exclude(lock_key__in=held)[: free + CANDIDATES])
+        late = quota.put_off(candidates, now)
+        for job in candidates:
             by_person = job.priority == Priority.PERSON
-            if len(given) >= free or not (by_person or free_for_schedules > 0):
+            if job.pk in late or len(given) >= free or not (by_person or free_for_schedules > 0):
                 continue
             if not _too_old(job, now) and give(job):
                 given.append(job)

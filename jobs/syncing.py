@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.contrib.auth.models import User
@@ -10,6 +11,7 @@ from django.db import transaction
 from connectors.models import Integration, Run, Scope
 from connectors.sync import run as engine
 from connectors.sync.promotions import Requested, promote
+from connectors.sync.undo import check_undoable
 from jobs import clock, dispatch
 from jobs.models import Job
 from jobs.states import Priority
@@ -33,6 +35,24 @@ def scope_of(integration: Integration) -> Scope:
     return scope
 
 
+def switched_off(integration: Integration, scope: Scope) -> str:
+    """Return why nothing of it runs and what to do, or ""."""
+    if not integration.enabled:
+        return f"{integration} is switched off. Enable it first."
+    if scope.enabled:
+        return ""
+    return (
+        f"{integration}: {scope.disabled_reason}"
+        if scope.disabled_reason
+        else f"{scope} is switched off. Enable it first."
+    )
+
+
+def first_is_preview(integration: Integration, scope: Scope) -> bool:
+    """Say whether the next run is the very first, and a person wants to look at it before anything is written."""
+    return scope.last_full_at is None and integration.first_run == "preview"
+
+
 def request_sync(
     integration: Integration,
     *,
@@ -41,6 +61,7 @@ def request_sync(
     entities: list[str] | None = None,
     by: Person = None,
     priority: Priority = Priority.PERSON,
+    run_at: datetime | None = None,
     here: bool = False,
 ) -> Job:
     """Ask for a run.  The very first run of an integration whose `first_run` is "preview" becomes a preview.
@@ -48,14 +69,13 @@ def request_sync(
     Raises NotNow when the integration or its scope is switched off.
     """
     scope = scope_of(integration)
-    if not integration.enabled or not scope.enabled:
-        raise NotNow(f"{integration} is switched off. Enable it first.")
+    if why := switched_off(integration, scope):
+        raise NotNow(why)
     unknown = sorted(set(entities or []) - set(integration.entity_syncs.values_list("name", flat=True)))
     if unknown:
         known = ", ".join(integration.entity_syncs.values_list("name", flat=True))
         raise NotNow(f"{integration} has no entity sync {', '.join(unknown)}. It has: {known}.")
-    first = scope.last_full_at is None and integration.first_run == "preview"
-    purpose = "preview" if preview or first else "sync"
+    purpose = "preview" if preview or first_is_preview(integration, scope) else "sync"
     with transaction.atomic():
         return dispatch.request(
             "sync",
@@ -63,10 +83,16 @@ def request_sync(
             lock_key=lock_key(scope),
             dedupe_key=f"sync:{scope.pk}:{purpose}:{mode}:{','.join(entities or [])}",
             priority=priority,
+            run_at=run_at,
             by=by,
             scope=scope,
             here=here,
         )
+
+
+def first_is_to_come(scope: Scope) -> bool:
+    """Whether the first run is still to be looked at and approved by a person: no service writes before that."""
+    return scope.last_full_at is None and scope.integration.first_run == "preview"
 
 
 def service_job(
@@ -75,8 +101,8 @@ def service_job(
     """Build, without placing it, the job with which a service starts.
 
     `work` is "changes", "reports" (figures that no feed tells of), "promoted" (what was promoted in bulk) or "reconcile"
-    (everything is read, differences are only proposed).  Long work goes behind the others and hands over to them at the end
-    of each slice.
+    (everything is read, differences are only proposed).  Long work goes behind the others; reports hand over to them at the
+    end of each slice, too, a reconciliation keeps them waiting until it has read everything.
     """
     params, usual = _WORKS[work]
     priority = usual if priority is None else priority
@@ -119,6 +145,30 @@ def request_promotion(
     return requested, job
 
 
+def request_undo(run: Run, *, by: Person = None, here: bool = False) -> Job:
+    """Ask for a run that proposes to take back what this one wrote; nothing is written before a person approves it.
+
+    Raises NotNow where there is nothing to take back, or where it can't be begun.
+    """
+    if not run.integration.enabled or not run.scope.enabled:
+        raise NotNow(f"{run.integration} is switched off. Enable it first.")
+    try:
+        check_undoable(run)
+    except ValueError as error:
+        raise NotNow(str(error)) from error
+    with transaction.atomic():
+        return dispatch.request(
+            "sync",
+            params={"mode": "delta", "purpose": "undo", "undoes": run.pk},
+            lock_key=lock_key(run.scope),
+            dedupe_key=f"undo:{run.pk}",
+            priority=Priority.PERSON,
+            by=by,
+            scope=run.scope,
+            here=here,
+        )
+
+
 def approve_preview(run: Run, *, by: Person = None, accept_guard: bool = False) -> tuple[Job, int, int]:
     """Approve a preview: exactly its proposals are written by a new job.  Returns (job, approved, bounced)."""
     person = by if isinstance(by, User) else None
@@ -141,8 +191,8 @@ def accept_guard(run: Run, *, by: Person = None) -> Job:
 
 
 def _go_on(run: Run, by: Person) -> Job:
-    if not run.integration.enabled or not run.scope.enabled:
-        raise NotNow(f"{run.integration} is switched off. Enable it first.")
+    if why := switched_off(run.integration, run.scope):
+        raise NotNow(why)
     return dispatch.request(
         "sync", lock_key=lock_key(run.scope), dedupe_key=f"run:{run.pk}", priority=Priority.PERSON, by=by, scope=run.scope,
         run=run, params={"purpose": run.purpose},

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from django.db.models import QuerySet
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.permissions import BasePermission
@@ -16,10 +18,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from config.rest import ModelPermissions
+from config.rest import ModelPermissions, Recorded
 from connectors.models import Integration
 from jobs import clock
-from jobs.api import JobSerializer
+from jobs.api import AcceptedSerializer, JobSerializer
 from scheduling import blackouts, provisioning, services, windows
 from scheduling.models import Blackout, Provisioning, Service
 from scheduling.refusals import Refused
@@ -40,7 +42,7 @@ class MayAct(BasePermission):
         return any(user.has_perm(f"scheduling.{name}") for name in self.any_of)
 
 
-class Acts(viewsets.GenericViewSet[Any]):
+class Acts(Recorded, viewsets.GenericViewSet[Any]):
     """Gives actions their permission, and turns a refusal into an answer with sentences."""
 
     rights: dict[str, MayAct] = {}
@@ -60,6 +62,32 @@ class Acts(viewsets.GenericViewSet[Any]):
 # Services
 
 
+class WindowSerializer(serializers.Serializer[Any]):
+    """One window of a service."""
+
+    days = serializers.JSONField()  # "all", or names of days
+    start = serializers.CharField()
+    end = serializers.CharField()
+    every = serializers.IntegerField(allow_null=True)
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        """`from` is a word of Python's."""
+        return {**super().get_fields(), "from": serializers.CharField()}
+
+
+class StandingSerializer(serializers.Serializer[Any]):
+    """How a service stands."""
+
+    state = serializers.CharField()
+    reason = serializers.CharField(allow_blank=True)
+    sentence = serializers.CharField(allow_blank=True)
+    errors = serializers.ListField(child=serializers.CharField())  # type: ignore[assignment]  # a field, not DRF's own
+    warnings = serializers.ListField(child=serializers.CharField())
+    blackouts = serializers.ListField(child=serializers.IntegerField())
+    last_job = serializers.IntegerField(allow_null=True)
+    last_job_status = serializers.CharField(allow_null=True)
+
+
 class ServiceSerializer(serializers.ModelSerializer[Service]):
     """A service: its times, how it stands, and what they mean."""
 
@@ -73,10 +101,12 @@ class ServiceSerializer(serializers.ModelSerializer[Service]):
             "paused_until", "next_run_at", "last_run_at", "revision", "standing",
         ]  # fmt: skip
 
+    @extend_schema_field(WindowSerializer(many=True))
     def get_windows(self, service: Service) -> list[dict[str, object]]:
         """As they are written in PATCH."""
         return [window_told(window) for window in service.windows.all()]
 
+    @extend_schema_field(StandingSerializer)
     def get_standing(self, service: Service) -> dict[str, object]:
         """State, reason, sentence and last job, looked up once for the whole answer."""
         found = self.context["standings"][service.pk]
@@ -111,6 +141,42 @@ class CountSerializer(serializers.Serializer[Any]):
     count = serializers.IntegerField(min_value=1, max_value=100, default=SHOWN)
 
 
+class StartedSerializer(ServiceSerializer):
+    """A service, and what the pre-flight warns of."""
+
+    warnings = serializers.ListField(child=serializers.CharField(), read_only=True)
+
+    class Meta(ServiceSerializer.Meta):
+        fields = [*ServiceSerializer.Meta.fields, "warnings"]
+
+
+class SavedSerializer(StartedSerializer):
+    """A service with new times: what is unwise about them, and whether they wait to be provisioned."""
+
+    detail = serializers.CharField(read_only=True)
+
+    class Meta(StartedSerializer.Meta):
+        fields = [*StartedSerializer.Meta.fields, "detail"]
+
+
+class OccurrenceSerializer(serializers.Serializer[Any]):
+    """One run ahead."""
+
+    at = serializers.DateTimeField()
+    local = serializers.CharField()
+    note = serializers.CharField(allow_blank=True)
+
+
+class OutlookSerializer(serializers.Serializer[Any]):
+    """What times mean: in words, in runs, and over an ordinary week (starts by day and hour)."""
+
+    sentence = serializers.CharField(allow_blank=True)
+    errors = serializers.ListField(child=serializers.CharField())  # type: ignore[assignment]  # a field, not DRF's own
+    warnings = serializers.ListField(child=serializers.CharField())
+    runs = OccurrenceSerializer(many=True)
+    heat = serializers.ListField(child=serializers.ListField(child=serializers.IntegerField()))
+
+
 class CopySerializer(serializers.Serializer[Any]):
     """To which services."""
 
@@ -125,6 +191,7 @@ class ServiceViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
     queryset = shown(Service.objects.all())
     serializer_class = ServiceSerializer
     filterset_fields = ["integration", "enabled", "work", "name"]
+    unrecorded = frozenset(["preview"])
     rights = {
         **dict.fromkeys(("partial_update", "copy"), MayAct("view_service", "change_service")),
         **dict.fromkeys(("start", "stop", "pause", "resume", "run"), MayAct("view_service", "run_service", "change_service")),
@@ -138,6 +205,7 @@ class ServiceViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
         context = {**self.get_serializer_context(), "standings": looked}
         return self.get_serializer_class()(*args, **{**kwargs, "context": context})
 
+    @extend_schema(request=TimesSerializer, responses=SavedSerializer)
     def partial_update(self, request: Request, pk: str) -> Response:
         """Change zone and windows.  Times that can't be: 400; not now, or changed meanwhile: 409."""
         service, times = self._times(request)
@@ -153,6 +221,7 @@ class ServiceViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
 
         return self.answer(act)
 
+    @extend_schema(request=TimesSerializer, responses=OutlookSerializer)
     @action(detail=True, methods=["post"])
     def preview(self, request: Request, pk: str) -> Response:
         """Say what times would mean; nothing is stored."""
@@ -165,6 +234,7 @@ class ServiceViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
 
         return self.answer(act, status.HTTP_400_BAD_REQUEST)
 
+    @extend_schema(parameters=[CountSerializer], responses={200: OutlookSerializer, 400: OpenApiTypes.OBJECT})
     @action(detail=True, methods=["get"])
     def upcoming(self, request: Request, pk: str) -> Response:
         """The next runs: `?count=`; of a service that is off those that it would have."""
@@ -177,6 +247,7 @@ class ServiceViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
             _outlook_told(outlook(schedule, service.recommended_minutes, after, asked.validated_data["count"]))
         )
 
+    @extend_schema(request=None, responses=StartedSerializer)
     @action(detail=True, methods=["post"])
     def start(self, request: Request, pk: str) -> Response:
         """Switch it on, after a look at the pre-flight."""
@@ -188,11 +259,13 @@ class ServiceViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
 
         return self.answer(act)
 
+    @extend_schema(request=None, responses=ServiceSerializer)
     @action(detail=True, methods=["post"])
     def stop(self, request: Request, pk: str) -> Response:
         """Switch it off."""
         return self._act(lambda service: services.stop(service, by=request.user))
 
+    @extend_schema(request=PauseSerializer, responses=ServiceSerializer)
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, pk: str) -> Response:
         """Start nothing until then: {"until": moment}."""
@@ -201,11 +274,13 @@ class ServiceViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
         until = asked.validated_data["until"]
         return self._act(lambda service: services.pause(service, until, by=request.user))
 
+    @extend_schema(request=None, responses=ServiceSerializer)
     @action(detail=True, methods=["post"])
     def resume(self, request: Request, pk: str) -> Response:
         """End a pause."""
         return self._act(lambda service: services.resume(service, by=request.user))
 
+    @extend_schema(request=None, responses={202: AcceptedSerializer})
     @action(detail=True, methods=["post"])
     def run(self, request: Request, pk: str) -> Response:
         """Start it once, now; a request that waits already answers with the same job."""
@@ -217,6 +292,7 @@ class ServiceViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
 
         return self.answer(act)
 
+    @extend_schema(request=CopySerializer, responses=ServiceSerializer)
     @action(detail=True, methods=["post"])
     def copy(self, request: Request, pk: str) -> Response:
         """Copy days, windows and zone to others: {"services": [id]}."""
@@ -276,6 +352,15 @@ class ProvisioningSerializer(serializers.ModelSerializer[Provisioning]):
         ]  # fmt: skip
 
 
+class AskedSerializer(ProvisioningSerializer):
+    """A new request, and how long it may take."""
+
+    detail = serializers.CharField(read_only=True)
+
+    class Meta(ProvisioningSerializer.Meta):
+        fields = [*ProvisioningSerializer.Meta.fields, "detail"]
+
+
 class AskSerializer(serializers.Serializer[Any]):
     """For which integration."""
 
@@ -299,6 +384,7 @@ class ProvisioningViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts
         **dict.fromkeys(("approve", "decline"), MayAct("view_provisioning", "decide_provisioning")),
     }
 
+    @extend_schema(request=AskSerializer, responses={201: AskedSerializer})
     def create(self, request: Request) -> Response:
         """Ask: {"integration": id}."""
         asked = AskSerializer(data=request.data)
@@ -306,16 +392,19 @@ class ProvisioningViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts
 
         def act() -> Response:
             row = provisioning.ask(asked.validated_data["integration"], by=request.user)
+            self.made(row)
             told = {**self.get_serializer(row).data, "detail": provisioning.placed(row)}
             return Response(told, status=status.HTTP_201_CREATED)
 
         return self.answer(act)
 
+    @extend_schema(request=None, responses=ProvisioningSerializer)
     @action(detail=True, methods=["post"])
     def approve(self, request: Request, pk: str) -> Response:
         """Provision; the requester is told by e-mail."""
         return self._decide(lambda row: provisioning.approve(row, by=request.user))
 
+    @extend_schema(request=DeclineSerializer, responses=ProvisioningSerializer)
     @action(detail=True, methods=["post"])
     def decline(self, request: Request, pk: str) -> Response:
         """Decline with a reason: {"reason": text}; the requester reads it."""
@@ -369,7 +458,7 @@ def _columns(blackout: Blackout | None) -> dict[str, Any]:
     return {name: getattr(blackout, name) for name in names} if blackout else {}
 
 
-class BlackoutViewSet(viewsets.ModelViewSet[Blackout]):
+class BlackoutViewSet(Recorded, viewsets.ModelViewSet[Blackout]):
     """Blackouts: read, make, change, delete; the next runs of what they concern are computed anew."""
 
     queryset = Blackout.objects.select_related("integration", "service__integration")

@@ -68,9 +68,8 @@ def _start(services: Sequence[Service], now: datetime) -> None:
         try:
             missed = _missed(service, schedule, now)
             following = next_run_at(service, schedule, now)
-        except (
-            ValueError
-        ) as error:  # one service with times that no longer can be must not keep all others from starting
+        except ValueError as error:
+            # One service with times that no longer can be must not keep all others from starting.
             service.next_run_at = None
             events.append(_unplannable(service, error, now))
             continue
@@ -106,8 +105,11 @@ class Missed:
 
 def _missed(service: Service, schedule: windows.Schedule, now: datetime) -> Missed:
     due = service.next_run_at or now
+    if service.paused_until is not None and service.paused_until > now:
+        return Missed(0, due, due, run_now=False)
     if now - due <= LATE:
-        return Missed(0, due, due, run_now=True)
+        # The times may have been changed since this start was planned.
+        return Missed(0, due, due, run_now=not windows.allowed(schedule, due))
     starts = [due, *(found.at for found in windows.between(schedule, due, now, MOST_COUNTED))]
     late = [at for at in starts if now - at > LATE]
     why_not = windows.allowed(schedule, now)

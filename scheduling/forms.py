@@ -154,3 +154,6 @@ class BlackoutForm(forms.ModelForm):
             for problem in told:
                 self.add_error(name or None, problem)
         return given
+
+    def validate_constraints(self) -> None:
+        """What the database would refuse is said above, in words."""

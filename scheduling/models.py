@@ -19,7 +19,7 @@ EVERY_DAY = 0b111_1111
 class ServiceQuerySet(models.QuerySet["Service"]):
     def due(self, now: datetime) -> ServiceQuerySet:
         """Services whose time has come.  By the partial index: a service that is off has no next run."""
-        return self.filter(next_run_at__isnull=False, next_run_at__lte=now).order_by("next_run_at", "id")
+        return self.filter(next_run_at__isnull=False, next_run_at__lte=now, enabled=True).order_by("next_run_at", "id")
 
 
 class Service(models.Model):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from connectors.models import Event, Integration
 from jobs import clock, dispatch
@@ -71,27 +71,21 @@ def ask_at_first_save(integration: Integration, *, by: Person) -> bool:
 
 def ask(integration: Integration, *, by: Person) -> Provisioning:
     """Place a request; with PROVISIONING=at_once it is approved at once.  Raises Refused where one is open or approved."""
-    expect_none_open(integration)
-    row = status(integration)
-    if row is not None and row.status == S.APPROVED:
-        raise Refused([f"The services of {integration} are provisioned already."])
-    try:
-        with transaction.atomic():
-            row = Provisioning.objects.create(
-                integration=integration, requested_by=by if isinstance(by, User) else None, requested_name=name_of(by),
-                requested_at=clock.now(),
-            )  # fmt: skip
-            _event(
-                row,
-                by,
-                "provisioning requested",
-                f"{name_of(by) or 'Somebody'} asked for the services to be provisioned.",
-            )
-    except IntegrityError:
-        expect_none_open(integration)  # somebody asked at this very moment
-        raise
-    if settings.PROVISIONING == "at_once":
-        approve(row, by="")
+    with transaction.atomic():
+        locked = Integration.objects.select_for_update().get(pk=integration.pk)  # two may ask at the same moment
+        row = status(locked)
+        if row is not None and row.status == S.REQUESTED:
+            raise Refused([in_progress(row)])
+        if row is not None and row.status == S.APPROVED:
+            raise Refused([f"The services of {integration} are provisioned already."])
+        row = Provisioning.objects.create(
+            integration=integration, requested_by=by if isinstance(by, User) else None, requested_name=name_of(by),
+            requested_at=clock.now(),
+        )  # fmt: skip
+        said = f"{name_of(by) or 'Somebody'} asked for the services to be provisioned."
+        _event(row, by, "provisioning requested", said)
+        if settings.PROVISIONING == "at_once":
+            approve(row, by="")
     return row
 
 

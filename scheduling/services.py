@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -16,13 +16,15 @@ from connectors.sync.presets import presets
 from jobs import clock, dispatch
 from jobs.models import Job, name_of
 from jobs.states import Priority
-from jobs.syncing import scope_of, service_job
+from jobs.syncing import scope_of, service_job, switched_off
 from scheduling import preflight, provisioning, windows
 from scheduling.models import DAYS, EVERY_DAY, Blackout, Service, ServiceWindow
 from scheduling.refusals import Refused
 
 if TYPE_CHECKING:
     from jobs.models import Person
+
+INSTANT = timedelta(microseconds=1)
 
 
 def make_services(integration: Integration) -> list[Service]:
@@ -112,21 +114,32 @@ def schedule_of(service: Service) -> windows.Schedule:
 
 
 def next_run_at(service: Service, schedule: windows.Schedule, now: datetime) -> datetime | None:
-    """When a service starts next, by the rules alone; None while it is off."""
+    """When a service starts next, by the rules alone; None while it is off.  A pause ends at the moment it was set to."""
     if not service.enabled:
         return None
-    after = max(now, service.paused_until) if service.paused_until else now
+    after = now
+    if service.paused_until is not None and service.paused_until > now:
+        after = service.paused_until - INSTANT
     found = windows.next_run(schedule, after)
     return found.at if found else None
 
 
 def reschedule(services: Iterable[Service]) -> None:
-    """Compute the next run anew, after a change of times, pauses or blackouts."""
-    wanted = list(Service.objects.filter(pk__in=[service.pk for service in services]).prefetch_related("windows"))
-    blackouts, now = blackouts_of(wanted), clock.now()
-    for service in wanted:
-        service.next_run_at = next_run_at(service, service.schedule(blackouts[service.pk]), now)
-    Service.objects.bulk_update(wanted, ["next_run_at"], batch_size=500)
+    """Compute the next run anew, after a change of times, pauses or blackouts.
+
+    A start that is due by now stays: the dispatcher settles it, and tells of it when it is late.
+    """
+    with transaction.atomic():
+        # Locked, in one order: the dispatcher moves the same column on.
+        rows = Service.objects.select_for_update().filter(pk__in=[service.pk for service in services]).order_by("pk")
+        wanted = list(rows.prefetch_related("windows"))
+        blackouts, now = blackouts_of(wanted), clock.now()
+        for service in wanted:
+            paused = service.paused_until is not None and service.paused_until > now
+            if service.enabled and not paused and service.next_run_at is not None and service.next_run_at <= now:
+                continue
+            service.next_run_at = next_run_at(service, service.schedule(blackouts[service.pk]), now)
+        Service.objects.bulk_update(wanted, ["next_run_at"], batch_size=500)
 
 
 @dataclass(frozen=True)
@@ -272,8 +285,8 @@ def run_now(service: Service, *, by: Person) -> Job:
     """Start a service once, now; its schedule goes on as if nothing had happened.  Raises Refused."""
     provisioning.expect_provisioned(service.integration)
     scope = scope_of(service.integration)
-    if not service.integration.enabled or not scope.enabled:
-        raise Refused([f"{service.integration} is switched off. Enable it first."])
+    if why := switched_off(service.integration, scope):
+        raise Refused([why])
     with transaction.atomic():
         job = service_job(
             scope, service.work, entities=service.entities, service=str(service.pk), by=by, priority=Priority.PERSON

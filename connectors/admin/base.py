@@ -17,11 +17,13 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 
+from config import audit
 from connectors.contract import ConnectorError
 from connectors.registry import UnknownSystem
 from connectors.sync.compile import SettingsError
@@ -45,6 +47,7 @@ apps.get_app_config("auth").verbose_name = "People"
 REFUSALS = (NotNow, Undecidable, IllegalTransition, ConnectorError, SettingsError, UnknownSystem)
 TONES = {
     "Healthy": "good", "Connected": "good", "Succeeded": "good", "Written": "good", "In agreement": "good", "Done": "good",
+    "Can't be undone": "warn",
     "Attention": "warn", "Waiting": "calm", "Skipped": "calm", "Paused": "calm", "New": "calm", "Not checked yet": "calm",
     "Conflict": "bad", "Parked": "warn", "Failing": "bad", "Failed": "bad", "Needs reconnect": "bad", "Another company": "bad",
     "Rejected": "bad", "Changed meanwhile": "warn", "Stopped by a guard": "warn", "Waiting for approval": "warn",
@@ -86,9 +89,14 @@ def ago(moment: datetime | None) -> SafeString:
     if moment is None:
         return format_html('<span class="sl-quiet">{}</span>', "never")
     return format_html(
-        '<time datetime="{}" title="{} UTC">{}</time>',
-        moment.isoformat(), moment.strftime("%Y-%m-%d %H:%M:%S"), relative(moment, clock.now()),
+        '<time datetime="{}" title="{}">{}</time>',
+        moment.isoformat(), exact(moment), relative(moment, clock.now()),
     )  # fmt: skip
+
+
+def exact(moment: datetime) -> str:
+    """Return a moment to the second, in the reader's time zone."""
+    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def took(start: datetime | None, end: datetime | None) -> str:
@@ -129,6 +137,7 @@ class ReadOnly:
     paginator: Any = CappedPaginator
     show_full_result_count = False
     list_per_page = 50
+    list_after_template = "syncline/_live_list.html"
     ordering: Any = ["-id"]
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -195,13 +204,19 @@ class Pressable(admin.ModelAdmin):
         if obj is None:
             raise Http404
         try:
-            answer = getattr(self, found.name)(request, obj)
+            with audit.acting(request.user, obj, f"{found.label}."):
+                answer = getattr(self, found.name)(request, obj)
         except REFUSALS as refusal:
             self.message_user(request, redaction.text(str(refusal)), messages.ERROR)
         else:
-            self.log_change(request, obj, f"{found.label}.")
             self.message_user(request, answer, messages.SUCCESS)
         return self.back(request, obj)
+
+    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        """What a person did with several rows, with before (as they were read) and after; a form's changes as Django does."""
+        if isinstance(message, str):
+            return audit.log_action(request.user, obj, message, audit.values_of(obj), audit.stored(obj))
+        return super().log_change(request, obj, message)
 
     def back(self, request: HttpRequest, obj: Model) -> HttpResponse:
         """Return to where the button was pressed, or to the object."""
@@ -252,6 +267,10 @@ class Page(Pressable):
             raise PermissionDenied
         if obj is None:
             raise Http404
+        return self.show(request, obj, extra_context)
+
+    def show(self, request: HttpRequest, obj: Any, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Render the page: also after a form on it was refused."""
         page = self.page(request, obj)
         title = str(page.get("title") or obj)
         context = {
@@ -259,7 +278,7 @@ class Page(Pressable):
             "title": title,
             "opts": self.opts,
             "original": Titled(obj, title),
-            "object_id": object_id,
+            "object_id": str(obj.pk),
             "sl_buttons": self.shown_buttons(request, obj),
             **page,
             **(extra_context or {}),

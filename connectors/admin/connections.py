@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django import forms
@@ -18,12 +19,17 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget, U
 
 from connectors import transport
 from connectors.admin.base import Button, Pressable, ago, badge
+from connectors.admin.connect import ConnectPages, callback_address, connects
+from connectors.admin.health import HealthPages
 from connectors.models import Connection, Integration
 from connectors.registry import UnknownSystem, connector_class, systems
 from connectors.sync import decisions
+from connectors.transport import oauth
+from connectors.transport.types import Setting
 from connectors.transport.vault import CredentialsUnreadable
 
-SETTING, SECRET = "setting_", "secret_"
+SETTING, SECRET, ENVIRONMENT = "setting_", "secret_", "environment"
+OPERATE = "connectors.operate_connection"
 
 
 def system_choices() -> list[tuple[str, str]]:
@@ -58,6 +64,8 @@ class ConnectionForm(forms.ModelForm):
         declared = {
             k.removeprefix(SETTING): str(v).strip() for k, v in self.cleaned_data.items() if k.startswith(SETTING)
         }
+        if ENVIRONMENT in self.changed_data:
+            declared |= environments(self.instance.system).get(self.cleaned_data.get(ENVIRONMENT, ""), {})
         return {k: v for k, v in {**self.instance.settings, **declared}.items() if v not in ("", None)}
 
     def given_secrets(self) -> dict[str, str]:
@@ -67,12 +75,16 @@ class ConnectionForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
         """Stored credentials never go to an address that was entered after them."""
         cleaned = super().clean() or self.cleaned_data
+        if ENVIRONMENT in self.changed_data and cleaned.get(ENVIRONMENT):
+            for name, value in environments(self.instance.system)[cleaned[ENVIRONMENT]].items():
+                if SETTING + name in self.changed_data and cleaned.get(SETTING + name) != value:
+                    self.add_error(SETTING + name, f"{cleaned[ENVIRONMENT]} is at {value}. Choose one or the other.")
         if self.errors or not self.instance.secret:
             return cleaned
         cls = connector_class(self.instance.system)
         labels = {s.name: s.label for s in cls.settings}
         moved = [labels.get(name, name) for name in self.instance.moved(self.given_settings())]
-        missing = [name for name in cls.secrets if not cleaned.get(SECRET + name)]
+        missing = [name for name in oauth.to_enter(self.instance) if not cleaned.get(SECRET + name)]
         if moved and missing:
             raise forms.ValidationError(
                 f"{', '.join(moved)} changed: enter the credentials again ({', '.join(missing)}), "
@@ -85,19 +97,44 @@ def connection_form(connection: Connection) -> type[ConnectionForm]:
     """Build the form from what the connector declares."""
     cls = connector_class(connection.system)
     fields: dict[str, forms.Field] = {}
-    for setting in cls.settings:
-        fields[SETTING + setting.name] = forms.CharField(
-            label=setting.label, required=setting.required, help_text=setting.help, widget=UnfoldAdminTextInputWidget(),
-            initial=connection.settings.get(setting.name, setting.default),
+    if known := environments(connection.system):
+        fields[ENVIRONMENT] = forms.ChoiceField(
+            label="Environment", required=False, initial=_environment(connection, cls.settings),
+            choices=[*((name, name) for name in known), ("", "The hosts entered below")],
+            widget=UnfoldAdminSelectWidget(),
         )  # fmt: skip
-    stored = _stored(connection)
+    for setting in cls.settings:
+        fields[SETTING + setting.name] = _setting_field(setting, connection.settings.get(setting.name, setting.default))
+    stored, by_consent = _stored(connection), set(cls.secrets) - set(oauth.to_enter(connection))
     for name in cls.secrets:
         told = "Stored. Leave it empty to keep it." if name in stored else "Not entered yet."
+        if name in by_consent and name not in stored:
+            told = "Comes by itself with Connect."
         fields[SECRET + name] = forms.CharField(
             label=name.replace("_", " ").capitalize(), required=False, help_text=told, strip=True,
             widget=UnfoldAdminPasswordWidget(render_value=False, attrs={"autocomplete": "new-password"}),
         )  # fmt: skip
     return type("ConnectionFormFor", (ConnectionForm,), fields)
+
+
+def _setting_field(setting: Setting, value: object) -> forms.Field:
+    told: dict[str, Any] = {"label": setting.label, "help_text": setting.help, "initial": value}
+    if setting.choices:
+        return forms.ChoiceField(choices=setting.choices, required=False, widget=UnfoldAdminSelectWidget(), **told)
+    needed = setting.required and not setting.by_consent
+    return forms.CharField(required=needed, widget=UnfoldAdminTextInputWidget(), **told)
+
+
+def environments(system: str) -> Mapping[str, Mapping[str, str]]:
+    """Return a system's own environments (production, sandbox) with what each changes of the settings."""
+    found: Mapping[str, Mapping[str, str]] = getattr(connector_class(system), "environments", {})
+    return found
+
+
+def _environment(connection: Connection, declared: Sequence[Setting]) -> str:
+    present = {s.name: s.default for s in declared} | dict(connection.settings)
+    fitting = (name for name, told in environments(connection.system).items() if told.items() <= present.items())
+    return next(fitting, "")
 
 
 def _stored(connection: Connection) -> set[str]:
@@ -111,19 +148,26 @@ def _stored(connection: Connection) -> set[str]:
 
 
 @admin.register(Connection)
-class ConnectionAdmin(Pressable, ModelAdmin):
+class ConnectionAdmin(HealthPages, ConnectPages, Pressable, ModelAdmin):
     """One set of credentials and hosts for one system."""
 
-    list_display = ["name", "system_shown", "state_shown", "account_shown", "expires", "calls"]
+    list_display = ["name", "system_shown", "state_shown", "account_shown", "expires", "health_link", "calls"]
     list_filter = ["system", "state"]
     ordering = ["name"]
     actions: list[str] = []
-    readonly_fields = ["system_shown", "state_shown", "why", "account_shown", "instance_shown", "expires", "calls"]
+    readonly_fields = [
+        "system_shown", "state_shown", "why", "account_shown", "instance_shown", "expires", "calls", "health_link",
+        "redirect_address",
+    ]  # fmt: skip
     buttons = [
-        Button("check_now", "Check now", main=True),
-        Button("pause", "Pause", shown=lambda c: c.state != Connection.State.PAUSED,
+        Button("connect", "Connect", main=True, shown=lambda c: connects(c) and c.state != Connection.State.CONNECTED,
+               help="Sign in at the system and choose the company"),
+        Button("connect", "Reconnect", shown=lambda c: connects(c) and c.state == Connection.State.CONNECTED,
+               help="Sign in anew, to the same company"),
+        Button("check_now", "Check now", permission=OPERATE),
+        Button("pause", "Pause", permission=OPERATE, shown=lambda c: c.state != Connection.State.PAUSED,
                confirm="Nothing is sent over this connection until somebody resumes it. Pause it?"),
-        Button("resume", "Resume", main=True, shown=lambda c: c.state == Connection.State.PAUSED),
+        Button("resume", "Resume", main=True, permission=OPERATE, shown=lambda c: c.state == Connection.State.PAUSED),
     ]  # fmt: skip
 
     @admin.display(description="System")
@@ -158,6 +202,11 @@ class ConnectionAdmin(Pressable, ModelAdmin):
         url = reverse("admin:connectors_apicall_changelist")
         return format_html('<a class="sl-link" href="{}?connection={}">API calls</a>', url, connection.pk)
 
+    @admin.display(description="Health")
+    def health_link(self, connection: Connection) -> SafeString:
+        url = reverse("admin:connectors_connection_health", args=[connection.pk])
+        return format_html('<a class="sl-link" href="{}">Health</a>', url)
+
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """A new connection asks for its system first; then the connector says what it needs."""
         if obj is None:
@@ -165,6 +214,20 @@ class ConnectionAdmin(Pressable, ModelAdmin):
         if not self.has_change_permission(request, obj) or obj.system not in systems():
             return super().get_form(request, obj, change, **{**kwargs, "fields": ["name"]})
         return super().get_form(request, obj, change, **{**kwargs, "form": connection_form(obj), "fields": ["name"]})
+
+    @admin.display(description="Redirect address")
+    def redirect_address(self, connection: Connection) -> SafeString:
+        return format_html(
+            '<span class="sl-mono">{}</span> <span class="sl-quiet">Register it at {}, exactly so.</span>',
+            connection.callback, connector_class(connection.system).title,  # type: ignore[attr-defined]
+        )  # fmt: skip
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Remember under which address the hub was opened: the redirect address begins with it."""
+        found = super().get_object(request, object_id, from_field)
+        if found is not None:
+            found.callback = callback_address(request)
+        return found
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return self.readonly_fields if obj else []
@@ -177,15 +240,19 @@ class ConnectionAdmin(Pressable, ModelAdmin):
             ("system_shown", "state_shown"),
             "why",
             ("account_shown", "instance_shown"),
-            ("expires", "calls"),
+            ("expires", "health_link"),
+            "calls",
         ]
         sets: list[tuple[str | None, dict[str, Any]]] = [(None, {"fields": seen})]
         if self.has_change_permission(request, obj) and obj.system in systems():
             cls = connector_class(obj.system)
-            sets.append(("Settings", {"fields": [SETTING + s.name for s in cls.settings]}))
+            environment = [ENVIRONMENT] if environments(obj.system) else []
+            sets.append(("Settings", {"fields": [*environment, *(SETTING + s.name for s in cls.settings)]}))
             if cls.secrets:
                 told = "Stored encrypted and never shown again."
-                sets.append(("Credentials", {"fields": [SECRET + s for s in cls.secrets], "description": told}))
+                back = ["redirect_address"] if connects(obj) else []
+                fields = [*back, *(SECRET + s for s in cls.secrets)]
+                sets.append(("Credentials", {"fields": fields, "description": told}))
         return sets
 
     def save_model(self, request: HttpRequest, obj: Connection, form: Any, change: bool) -> None:
@@ -196,14 +263,15 @@ class ConnectionAdmin(Pressable, ModelAdmin):
         columns: dict[str, object] = {"name": obj.name} if "name" in form.changed_data else {}
         secrets: dict[str, str] = {}
         if isinstance(form, ConnectionForm):
-            if any(field.startswith(SETTING) for field in form.changed_data):
+            if any(field.startswith((SETTING, ENVIRONMENT)) for field in form.changed_data):
                 columns["settings"] = form.given_settings()
             secrets = form.given_secrets()
         obj.change(columns, secrets)
 
     def response_add(self, request: HttpRequest, obj: Connection, post_url_continue: str | None = None) -> HttpResponse:
         """Go on with the settings."""
-        self.message_user(request, f"{obj} is made. Fill in its settings and credentials, save, then press Check now.")
+        then = "Connect" if connects(obj) else "Check now"
+        self.message_user(request, f"{obj} is made. Fill in its settings and credentials, save, then press {then}.")
         return redirect(reverse("admin:connectors_connection_change", args=[obj.pk]))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

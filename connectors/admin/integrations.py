@@ -13,6 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
 
+from config import audit
 from connectors.admin import preferences
 from connectors.admin.base import Button, Pressable, ago, badge
 from connectors.admin.presets import apply_view
@@ -22,7 +23,10 @@ from connectors.models import EntitySync, Integration, Run
 from connectors.registry import UnknownSystem, connector_class
 from connectors.sync.health import Health, overview
 from connectors.sync.run import mark_settings_changed
+from jobs.housekeeping import failing
 from jobs.syncing import NotNow, request_sync, scope_of
+
+OPERATE = "connectors.operate_integration"
 
 
 def system_title(system: str) -> str:
@@ -69,11 +73,17 @@ class IntegrationAdmin(Pressable, ModelAdmin):
     fields = ["name", "ends", "preset", "first_run"]
     change_form_outer_before_template = "syncline/integration.html"
     buttons = [
-        Button("sync_now", "Sync now", main=True, shown=lambda i: i.enabled, help="Reads what changed since the last run."),
-        Button("comprehensive", "Comprehensive sync", shown=lambda i: i.enabled, help="Reads everything again; finds deletes and drift."),
-        Button("preview", "Preview", shown=lambda i: i.enabled, help="Shows what a sync would write, and waits for approval."),
-        Button("disable", "Switch off", shown=lambda i: i.enabled, confirm="No run starts until it is switched on again. Switch it off?"),
-        Button("enable", "Switch on", main=True, shown=lambda i: not i.enabled),
+        Button("sync_now", "Sync now", main=True, permission=OPERATE, shown=lambda i: i.enabled,
+               help="Reads what changed since the last run."),
+        Button("comprehensive", "Comprehensive sync", permission=OPERATE, shown=lambda i: i.enabled,
+               help="Reads everything again; finds deletes and drift."),
+        Button("preview", "Preview", permission=OPERATE, shown=lambda i: i.enabled,
+               help="Shows what a sync would write, and waits for approval."),
+        Button("disable", "Switch off", permission=OPERATE, shown=lambda i: i.enabled,
+               confirm="No run starts until it is switched on again. Switch it off?"),
+        Button("enable", "Switch on", main=True, permission=OPERATE, shown=lambda i: not i.enabled),
+        Button("resume", "Resume", main=True, permission=OPERATE, shown=lambda i: failing.is_paused(scope_of(i)),
+               help="Ends the pause by the rule for failing integrations."),
     ]  # fmt: skip
 
     # Columns.  The health of all rows of a page is looked up at once.
@@ -123,7 +133,7 @@ class IntegrationAdmin(Pressable, ModelAdmin):
 
         @admin.display(description="")
         def sync_button(integration: Integration) -> SafeString | str:
-            if not integration.enabled or not request.user.has_perm("connectors.change_integration"):
+            if not integration.enabled or not self.has_operate_permission(request):
                 return ""
             url = reverse("admin:connectors_integration_do", args=[integration.pk, "sync_now"])
             return format_html(
@@ -214,35 +224,43 @@ class IntegrationAdmin(Pressable, ModelAdmin):
         Integration.objects.filter(pk=integration.pk).update(enabled=False)
         return f"{integration} is switched off."
 
+    def resume(self, request: HttpRequest, integration: Integration) -> str:
+        failing.resume(scope_of(integration), by=request.user)
+        return f"{integration} goes on."
+
     # Bulk actions
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Running and stopping are no changes of settings."""
+        return bool(request.user.has_perm(OPERATE))
 
     def _each(self, request: HttpRequest, queryset: QuerySet[Integration], act: Any, label: str) -> None:
         for integration in queryset:
             try:
-                answer = act(request, integration)
+                with audit.acting(request.user, integration, f"{label}."):
+                    answer = act(request, integration)
             except NotNow as refusal:
                 self.message_user(request, f"{integration}: {refusal}", messages.ERROR)
             else:
-                self.log_change(request, integration, f"{label}.")
                 self.message_user(request, answer, messages.SUCCESS)
 
-    @admin.action(description="Sync now", permissions=["change"])
+    @admin.action(description="Sync now", permissions=["operate"])
     def sync_now_all(self, request: HttpRequest, queryset: QuerySet[Integration]) -> None:
         self._each(request, queryset, self.sync_now, "Sync now")
 
-    @admin.action(description="Comprehensive sync", permissions=["change"])
+    @admin.action(description="Comprehensive sync", permissions=["operate"])
     def comprehensive_all(self, request: HttpRequest, queryset: QuerySet[Integration]) -> None:
         self._each(request, queryset, self.comprehensive, "Comprehensive sync")
 
-    @admin.action(description="Preview", permissions=["change"])
+    @admin.action(description="Preview", permissions=["operate"])
     def preview_all(self, request: HttpRequest, queryset: QuerySet[Integration]) -> None:
         self._each(request, queryset, self.preview, "Preview")
 
-    @admin.action(description="Switch on", permissions=["change"])
+    @admin.action(description="Switch on", permissions=["operate"])
     def enable_all(self, request: HttpRequest, queryset: QuerySet[Integration]) -> None:
         self._each(request, queryset, self.enable, "Switched on")
 
-    @admin.action(description="Switch off", permissions=["change"])
+    @admin.action(description="Switch off", permissions=["operate"])
     def disable_all(self, request: HttpRequest, queryset: QuerySet[Integration]) -> None:
         self._each(request, queryset, self.disable, "Switched off")
 

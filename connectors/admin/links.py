@@ -13,14 +13,18 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
+from config import audit
 from connectors.admin.base import Button, Page, ReadOnly, badge
+from connectors.admin.runs import requested
 from connectors.admin.show import Shower, change_values, name_of
 from connectors.models import EntitySync, Event, RecordChange, RecordLink
 from connectors.sync import decisions, joining
-from connectors.sync.explain import REASONS, explain, field_title, reason_word
+from connectors.sync.explain import REASONS, explain, reason_word
 from connectors.sync.plan import Pending
+from connectors.sync.rules import field_title
 from connectors.sync.values import decode
 from jobs import clock
+from jobs.syncing import request_sync
 
 MOST_AT_ONCE = 1000  # links of one bulk action: each is a transaction of its own
 HANDS = "hands"
@@ -99,7 +103,7 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
     search_fields = ["key"]  # get_search_results asks the indexes
     search_help_text = "Exact id on either side, or the link's key"
     actions = [
-        "retry_all", "left_wins", "right_wins", "approve_all", "not_same_all", "hold_all", "release_all", "unlink_all",
+        "retry_all", "left_wins", "right_wins", "approve_all", "not_same_all", "hold_all", "release_all", "accept_all", "unlink_all",
     ]  # fmt: skip
     may = "connectors.change_recordlink"
     buttons = [
@@ -107,8 +111,8 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
         Button("resolve_left", "Left wins", permission=may, shown=_can("resolve_left")),
         Button("resolve_right", "Right wins", permission=may, shown=_can("resolve_right")),
         Button(
-            "approve", "Approve the delete", main=True, permission=may, shown=_can("approve"),
-            confirm="The next sync deletes the other record or makes it inactive, as this page says. Go on?",
+            "approve", "Approve", main=True, permission=may, shown=_can("approve"),
+            confirm="The next sync carries out what waits here: a delete (or inactive), or what the reconciliation found. Go on?",
         ),
         Button("promote", "Promote", main=True, permission=may, shown=_can("promote")),
         # These two stand beside each candidate, which the form names.
@@ -119,7 +123,11 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
             help="Never asked about again; the next sync makes its partner.",
         ),
         Button("hold", "Hold", permission=may, shown=_can("hold"), help="Nothing is written until it is released."),
-        Button("release", "Release", main=True, permission=may, shown=_can("release")),
+        Button("release", "Release", main=True, permission=may, shown=_can("release"), help="Planned again by the next sync."),
+        Button(
+            "accept", "Accept as it is", permission=may, shown=_can("accept"),
+            help="Both sides keep what they hold; later edits flow again.",
+        ),
         Button(
             "unlink", "Unlink", permission=may, shown=_can("unlink"),
             confirm="Both records stay, and nothing flows between them any more. Go on?",
@@ -232,11 +240,13 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
 
     def approve(self, request: HttpRequest, link: RecordLink) -> str:
         side = decisions.approve(link, now=clock.now(), by=str(request.user))
+        if side is None:
+            return "The next sync writes what the reconciliation found."
         return f"The next sync deletes the record on the {side} or makes it inactive, as its system allows."
 
     def promote(self, request: HttpRequest, link: RecordLink) -> str:
         decisions.promote(link, now=clock.now(), by=str(request.user))
-        return "Promoted: the next sync makes its partner."
+        return requested(request_sync(link.integration, by=request.user), "Promoted; a sync makes its partner now")
 
     def hold(self, request: HttpRequest, link: RecordLink) -> str:
         decisions.hold(link, now=clock.now(), by=str(request.user))
@@ -245,6 +255,10 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
     def release(self, request: HttpRequest, link: RecordLink) -> str:
         decisions.release(link, now=clock.now(), by=str(request.user))
         return "Released: the next sync plans it again."
+
+    def accept(self, request: HttpRequest, link: RecordLink) -> str:
+        decisions.accept(link, now=clock.now(), by=str(request.user))
+        return "Accepted: both sides keep what they hold."
 
     def join(self, request: HttpRequest, link: RecordLink) -> str:
         joining.join(link, _other(request), now=clock.now(), by=str(request.user))
@@ -278,11 +292,12 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
             self.message_user(request, f"Choose at most {MOST_AT_ONCE} links at once.", messages.ERROR)
             return
         now, by = clock.now(), str(request.user)
+        before = {link.pk: audit.values_of(link) for link in links}
         decided, refused = decisions.many(links, lambda link: press(link, now=now, by=by))
         if decided:
             self.message_user(request, f"{len(decided)} {done}. The next sync carries it out.", messages.SUCCESS)
             for link in decided:
-                self.log_change(request, link, f"{done.capitalize()}.")
+                audit.log_action(request.user, link, f"{done.capitalize()}.", before[link.pk], audit.stored(link))
         for sentence in refused[:5]:
             self.message_user(request, sentence, messages.WARNING)
         if len(refused) > 5:
@@ -319,6 +334,10 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
     @admin.action(description="Release", permissions=["decide"])
     def release_all(self, request: HttpRequest, queryset: QuerySet[RecordLink]) -> None:
         self._all(request, queryset, "released", decisions.release)
+
+    @admin.action(description="Accept what was undone as it is", permissions=["decide"])
+    def accept_all(self, request: HttpRequest, queryset: QuerySet[RecordLink]) -> None:
+        self._all(request, queryset, "accepted", decisions.accept)
 
 
 def _other(request: HttpRequest) -> RecordLink:

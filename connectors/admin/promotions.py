@@ -167,8 +167,12 @@ class PromotionAdmin(ReadOnly, Pressable, ModelAdmin):
     def withdraw_all(self, request: HttpRequest, queryset: QuerySet[Promotion]) -> None:
         chosen = list(queryset.filter(status=Status.QUEUED)[:MOST_AT_ONCE])
         count = promotions.withdraw([promotion.pk for promotion in chosen], by=str(request.user))
-        for promotion in Promotion.objects.filter(
-            pk__in=[promotion.pk for promotion in chosen], status=Status.WITHDRAWN
-        ):
-            self.log_change(request, promotion, "Taken back.")
+        taken = set(
+            Promotion.objects.filter(
+                pk__in=[promotion.pk for promotion in chosen], status=Status.WITHDRAWN
+            ).values_list("pk", flat=True)
+        )  # fmt: skip
+        for promotion in chosen:
+            if promotion.pk in taken:
+                self.log_change(request, promotion, "Taken back.")
         self.message_user(request, f"{count} taken back.", messages.SUCCESS if count else messages.WARNING)

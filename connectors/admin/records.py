@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
@@ -160,12 +161,19 @@ class ApiCallAdmin(ReadOnly, ModelAdmin):
     list_display_links = ["when"]
     list_filter = [ConnectionFilter]
     list_select_related = ["connection"]
-    fields = ["at", "connection", "method", "path", "status", "ms", "code", "vendor_id", "run_id", "job_id", "body"]
+    fields = ["at", "connection", "method", "path", "status", "ms", "code", "vendor_id", "run_id", "job_id", "more"]
+    readonly_fields = ["more"]
     actions: list[str] = []
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Runs link to their calls, by an index."""
         return lookup in ("run_id", "run_id__exact", "connection")
+
+    @admin.display(description="Bodies")
+    def more(self, call: ApiCall) -> SafeString:
+        """Who may see them does so there, and that is logged."""
+        url = reverse("admin:connectors_connection_call", args=[call.connection_id, call.pk])
+        return format_html('<a class="sl-link" href="{}">As curl, and the bodies where they are kept</a>', url)
 
     def get_ordering(self, request: HttpRequest) -> list[str]:
         """Newest first, by the index that serves the filter."""

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Count, QuerySet
+from django.db.models import Case, Count, Q, QuerySet, Value, When
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.template import engines
@@ -20,13 +20,17 @@ from unfold.admin import ModelAdmin
 
 from connectors.admin.base import Button, Page, ReadOnly, ago, badge, link_to, took
 from connectors.admin.show import Shower, change_values, name_of
-from connectors.models import ApiCall, Event, RecordChange, Run
+from connectors.models import ApiCall, Event, RecordChange, RecordLink, Run
 from connectors.sync.run import decide_proposals, describe
+from connectors.sync.undo import NOT_UNDONE, check_undoable
+from connectors.sync.undone import UNDONE
 from jobs.models import Job
-from jobs.syncing import accept_guard, approve_preview
+from jobs.syncing import accept_guard, approve_preview, request_undo
 
 OUTCOMES = ("agreed", "waiting", "skipped", "conflict", "parked")
 PER_PAGE = 50
+STAYS = "stays"  # the tab of what an undo can't take back
+MOST_REASONS = 20
 VERBS = {
     "create": "Create",
     "update": "Update",
@@ -41,7 +45,8 @@ def phase_badge(run: Run) -> SafeString:
     word = run.get_phase_display()
     if run.phase == Run.Phase.DONE:
         hands = sum(int(c.get(n, 0)) for c in run.counts.get("entities", {}).values() for n in ("conflict", "parked"))
-        return badge("Succeeded", describe(run), "warn" if hands else "good")
+        stays = run.counts.get("undo", {}).get("not")
+        return badge("Succeeded", describe(run), "warn" if hands or stays else "good")
     return badge(word, run.error or word)
 
 
@@ -70,6 +75,32 @@ def outcome_rows(run: Run) -> list[dict[str, object]]:
     return rows
 
 
+def undoable(run: Run) -> bool:
+    """Whether there is anything that an undo could take back."""
+    try:
+        check_undoable(run)
+    except ValueError:
+        return False
+    return True
+
+
+def reasons_to_stay(run: Run) -> list[dict[str, object]]:
+    """Return what an undo can't take back, or not wholly, and why: what stays comes first, then by number."""
+    told = RecordChange.objects.filter(run=run).exclude(message="")
+    told = told.filter(Q(code=NOT_UNDONE) | Q(status__in=["proposed", "dropped"]))
+    rows = (
+        told.values_list("code", "verb", "message").annotate(total=Count("id")).order_by("-code", "-total", "message")
+    )
+    return [
+        {
+            "total": total,
+            "word": "Stay as they are" if code == NOT_UNDONE else VERBS.get(verb, verb),
+            "message": message,
+        }
+        for code, verb, message, total in rows[:MOST_REASONS]
+    ]
+
+
 def warned(run: Run) -> bool:
     """Whether the guard warns of what a preview proposes."""
     return run.phase == Run.Phase.PROPOSED and bool(run.guard.get("tripped"))
@@ -78,6 +109,7 @@ def warned(run: Run) -> bool:
 # A preview that the guard warns of: the page of every run, below the warning and the tick.
 WARNED_PAGE = """{% extends "syncline/run.html" %}
 {% block page %}
+    {% if stays %}{% include "syncline/_stays.html" %}{% endif %}
     <section class="sl-card">
         <div class="sl-head"><h2>What the guard says</h2></div>
         <div class="sl-body">
@@ -114,6 +146,10 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
             # Where the guard warns, the button is beside the tick that accepts the warning.
             shown=lambda run: run.phase == Run.Phase.PROPOSED and not warned(run),
         ),
+        Button(
+            "undo", "Undo this run", permission=may, shown=undoable,
+            help="Shows first what would be written back, and what can't be undone.",
+        ),
     ]  # fmt: skip
 
     @admin.display(description="Run", ordering="id")
@@ -122,6 +158,8 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
 
     @admin.display(description="Kind")
     def kind(self, run: Run) -> str:
+        if run.undoes_id is not None:
+            return f"Undo of run #{run.undoes_id}"
         return f"{run.get_purpose_display()}, {run.get_mode_display().lower()}"
 
     @admin.display(description="State", ordering="phase")
@@ -156,12 +194,16 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
 
     def page(self, request: HttpRequest, obj: Run) -> dict[str, Any]:
         """Counts, guard, proposals or changes, events."""
-        preview = obj.purpose == Run.Purpose.PREVIEW
+        preview = obj.purpose == Run.Purpose.PREVIEW or (obj.purpose == Run.Purpose.UNDO and obj.proposes)
         tabs, verb = self._tabs(request, obj)
         rows = RecordChange.objects.filter(run=obj)
-        if verb:
-            rows = rows.filter(verb=verb)
-        rows = rows.select_related("link", "entity_sync").order_by("id")
+        if verb == STAYS:
+            rows = rows.filter(code=NOT_UNDONE)
+        elif verb:
+            rows = rows.filter(verb=verb).exclude(code=NOT_UNDONE)
+        first = Case(When(code=NOT_UNDONE, then=Value(0)), default=Value(1))  # what can't be undone is told first
+        ordered = (first, "id") if obj.purpose == Run.Purpose.UNDO else ("id",)
+        rows = rows.select_related("link", "entity_sync").order_by(*ordered)
         shown = Paginator(rows, PER_PAGE).get_page(request.GET.get("p"))
         changes = list(shown.object_list)
         shower = Shower.of([c.entity_sync_id for c in changes], change_values(changes))
@@ -171,7 +213,9 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
             "title": f"Run #{obj.pk}",
             "summary": summary(obj),
             "phase": phase_badge(obj),
-            "rows": outcome_rows(obj),
+            "rows": outcome_rows(obj)
+            if obj.purpose != Run.Purpose.UNDO
+            else [],  # its summary counts what it took back
             "reads": obj.counts.get("reads", {}) if obj.counts else {},
             "guard": [] if asks else guard,
             "warnings": guard if asks else [],
@@ -182,12 +226,16 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
             "may_change": request.user.has_perm(self.may),
             "tabs": tabs,
             "verb": verb,
+            "stays": reasons_to_stay(obj) if obj.purpose == Run.Purpose.UNDO else [],
+            "undone_by": Run.objects.filter(undoes=obj).exclude(approved_at=None).order_by("id"),
+            "still_held": self._still_held(obj),
             "shown": shown,
             "changes": [
                 {
                     "change": c,
                     "fields": shower.differences(c),
-                    "verb": VERBS.get(c.verb, c.verb),
+                    "stays": c.code == NOT_UNDONE,
+                    "verb": "Stays" if c.code == NOT_UNDONE else VERBS.get(c.verb, c.verb),
                     "name": name_of(c.link.base, c.after, c.link.left_staged, c.link.right_staged)
                     or f"record {c.link_id}",
                 }
@@ -198,19 +246,30 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
             "calls": list(
                 ApiCall.objects.filter(run_id=obj.pk).values("connection__name").annotate(total=Count("id")).order_by()
             ),
+            "sl_live": 2 if obj.finished_at is None and obj.phase != Run.Phase.FAILED else 0,
             "took": took(obj.started_at, obj.finished_at),
             "started": ago(obj.started_at),
             "kind": self.kind(obj),
         }
 
+    def _still_held(self, run: Run) -> int:
+        """How many records an undo holds: they wait for a person."""
+        if run.purpose != Run.Purpose.UNDO:
+            return 0
+        written = RecordChange.objects.filter(run=run, status=RecordChange.Status.WRITTEN)
+        return RecordLink.objects.filter(pk__in=written.values("link"), reason=UNDONE).count()
+
     def _tabs(self, request: HttpRequest, run: Run) -> tuple[list[dict[str, object]], str]:
-        counted = dict(RecordChange.objects.filter(run=run).values_list("verb").annotate(total=Count("id")).order_by())
+        rows = RecordChange.objects.filter(run=run).exclude(code=NOT_UNDONE)
+        counted = dict(rows.values_list("verb").annotate(total=Count("id")).order_by())
+        if run.purpose == Run.Purpose.UNDO and (stays := RecordChange.objects.filter(run=run, code=NOT_UNDONE).count()):
+            counted = {STAYS: stays, **counted}
         asked = request.GET.get("verb", "")
         verb = asked if asked in counted else ""
         tabs = [{"verb": "", "label": "All", "count": sum(counted.values()), "on": not verb}]
         tabs += [
             {"verb": v, "label": label, "count": counted[v], "on": v == verb}
-            for v, label in VERBS.items()
+            for v, label in {STAYS: "Can't be undone", **VERBS}.items()
             if v in counted
         ]
         return tabs, verb
@@ -224,6 +283,13 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
         job, approved, bounced = approve_preview(run, by=request.user, accept_guard=accepted)
         more = f", {bounced} changed meanwhile" if bounced else ""
         return format_html("{} approved{}: {} writes them.", approved, more, link_to(job, f"job {job.pk}"))
+
+    def undo(self, request: HttpRequest, run: Run) -> SafeString:
+        job = request_undo(run, by=request.user)
+        return format_html(
+            "{} works out what would be written back and what can't be undone. Nothing is written before you approve it.",
+            link_to(job, f"Job {job.pk}"),
+        )
 
     def tick(self, request: HttpRequest, run_id: int) -> HttpResponse:
         """Untick or tick rows of a preview, then come back to the same tab and page."""

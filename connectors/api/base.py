@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from config.rest import ModelPermissions
+from config.rest import ModelPermissions, Recorded
 from connectors.contract import ConnectorError
 from connectors.sync import decisions
 from connectors.sync.compile import SettingsError
@@ -21,22 +21,26 @@ from jobs.states import IllegalTransition
 from jobs.syncing import NotNow
 
 
-class MayChange(BasePermission):
-    """An action needs the right to see and to change what it acts on, whatever the HTTP method's own permission is."""
+class MayAct(BasePermission):
+    """An action needs the right to see what it acts on, and one of its own: the HTTP method says nothing of it."""
+
+    def __init__(self, verb: str) -> None:
+        self.verb = verb
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         meta = view.queryset.model._meta  # type: ignore[attr-defined]
-        needed = [f"{meta.app_label}.{verb}_{meta.model_name}" for verb in ("view", "change")]
+        needed = [f"{meta.app_label}.{verb}_{meta.model_name}" for verb in ("view", self.verb)]
         return bool(request.user and request.user.has_perms(needed))
 
 
-class Acts(viewsets.GenericViewSet[Any]):
+class Acts(Recorded, viewsets.GenericViewSet[Any]):
     """Gives actions their permission, and turns a refusal into an answer with a sentence."""
 
     acting: frozenset[str] = frozenset()
+    needs = "change"  # the right that actions need: operate, where change means settings
 
     def get_permissions(self) -> list[Any]:
-        return [MayChange()] if self.action in self.acting else [ModelPermissions()]
+        return [MayAct(self.needs)] if self.action in self.acting else [ModelPermissions()]
 
     def refused(self, act: Callable[[], Response]) -> Response:
         """Not now: 409.  Wrong input: 400.  The other system: 502."""
@@ -52,4 +56,5 @@ class Acts(viewsets.GenericViewSet[Any]):
 
 
 def accepted(job: Any, **more: object) -> Response:
+    """Answer a request that a job carries out."""
     return Response({"job": JobSerializer(job).data, **more}, status=status.HTTP_202_ACCEPTED)

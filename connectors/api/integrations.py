@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import mixins, serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -12,6 +13,7 @@ from rest_framework.response import Response
 from connectors.api.base import Acts, accepted
 from connectors.models import EntitySync, Integration, Run
 from connectors.sync.health import overview
+from jobs.api import AcceptedSerializer
 from jobs.syncing import request_sync
 
 
@@ -21,6 +23,21 @@ class EntitySyncSerializer(serializers.ModelSerializer[EntitySync]):
     class Meta:
         model = EntitySync
         fields = ["id", "name", "family", "left_entity", "right_entity", "enabled", "direction", "policy", "on_delete"]
+
+
+class HealthSerializer(serializers.Serializer[Any]):
+    """How an integration is, in one word and one sentence, and its records by why they are not in agreement."""
+
+    state = serializers.CharField()
+    reason = serializers.CharField()
+    agreed = serializers.IntegerField()
+    changed = serializers.IntegerField()
+    waiting = serializers.IntegerField()
+    skipped = serializers.IntegerField()
+    conflict = serializers.IntegerField()
+    parked = serializers.IntegerField()
+    planned = serializers.IntegerField()
+    last_success = serializers.DateTimeField(allow_null=True)
 
 
 class IntegrationSerializer(serializers.ModelSerializer[Integration]):
@@ -33,6 +50,7 @@ class IntegrationSerializer(serializers.ModelSerializer[Integration]):
         model = Integration
         fields = ["id", "name", "preset", "left", "right", "enabled", "first_run", "revision", "entity_syncs", "health"]
 
+    @extend_schema_field(HealthSerializer)
     def get_health(self, integration: Integration) -> dict[str, object]:
         """State, reason and counts, looked up once for the whole answer."""
         found = self.context["health"][integration.pk]
@@ -57,6 +75,7 @@ class IntegrationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts)
     serializer_class = IntegrationSerializer
     filterset_fields = ["name", "preset", "enabled"]
     acting = frozenset(["sync"])
+    needs = "operate"
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
         rows = args[0] if args else []
@@ -64,6 +83,7 @@ class IntegrationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts)
         context = {**self.get_serializer_context(), "health": {h.integration.pk: h for h in overview(rows)}}
         return self.get_serializer_class()(*args, **{**kwargs, "context": context})
 
+    @extend_schema(request=SyncSerializer, responses={202: AcceptedSerializer})
     @action(detail=True, methods=["post"])
     def sync(self, request: Request, pk: str) -> Response:
         """Ask for a run; a request that is there already answers with the same job."""

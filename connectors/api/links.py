@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import django_filters
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -64,6 +66,14 @@ class OtherSerializer(serializers.Serializer[Any]):
     other = serializers.PrimaryKeyRelatedField(queryset=RecordLink.objects.select_related("entity_sync"))
 
 
+class MaybeOtherSerializer(OtherSerializer):
+    """Which other link is meant; none: all that it could be."""
+
+    other = serializers.PrimaryKeyRelatedField(
+        queryset=RecordLink.objects.select_related("entity_sync"), required=False, default=None, allow_null=True
+    )
+
+
 class LinkViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
     """Record links: read, explain, decide."""
 
@@ -71,19 +81,22 @@ class LinkViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
     serializer_class = LinkSerializer
     filterset_class = LinkFilter
     acting = frozenset(
-        ["retry", "resolve", "approve", "promote", "hold", "release", "join", "not_same", "unlink", "relink"]
+        ["retry", "resolve", "approve", "promote", "hold", "release", "accept", "join", "not_same", "unlink", "relink"]
     )  # fmt: skip
 
+    @extend_schema(responses=OpenApiTypes.OBJECT)
     @action(detail=True, methods=["get"])
     def explain(self, request: Request, pk: str) -> Response:
         """Why it is as it is."""
         return Response(explain(self.get_object()).as_dict())
 
+    @extend_schema(request=None, responses=LinkSerializer)
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: str) -> Response:
         """Plan a parked link again."""
         return self._decide(decisions.retry)
 
+    @extend_schema(request=WinnerSerializer, responses=LinkSerializer)
     @action(detail=True, methods=["post"])
     def resolve(self, request: Request, pk: str) -> Response:
         """Settle a conflict: {"winner": "left" | "right"}."""
@@ -92,16 +105,19 @@ class LinkViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
         winner = asked.validated_data["winner"]
         return self._decide(lambda link, **how: decisions.resolve(link, winner, **how))
 
+    @extend_schema(request=None, responses=LinkSerializer)
     @action(detail=True, methods=["post"])
     def approve(self, request: Request, pk: str) -> Response:
         """Allow a delete that waits."""
         return self._decide(decisions.approve)
 
+    @extend_schema(request=None, responses=LinkSerializer)
     @action(detail=True, methods=["post"])
     def promote(self, request: Request, pk: str) -> Response:
         """Let a record flow that flows only on request."""
         return self._decide(decisions.promote)
 
+    @extend_schema(request=WhySerializer, responses=LinkSerializer)
     @action(detail=True, methods=["post"])
     def hold(self, request: Request, pk: str) -> Response:
         """Leave it alone."""
@@ -109,16 +125,24 @@ class LinkViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
         asked.is_valid(raise_exception=True)
         return self._decide(lambda link, **how: decisions.hold(link, why=asked.validated_data["why"], **how))
 
+    @extend_schema(request=None, responses=LinkSerializer)
     @action(detail=True, methods=["post"])
     def release(self, request: Request, pk: str) -> Response:
         """End a hold."""
         return self._decide(decisions.release)
 
-    @action(detail=True, methods=["get"])
+    @action(detail=True, methods=["post"])
+    def accept(self, request: Request, pk: str) -> Response:
+        """Leave what was undone as it is: both sides keep what they hold."""
+        return self._decide(decisions.accept)
+
+    @extend_schema(responses=LinkSerializer(many=True))
+    @action(detail=True, methods=["get"], pagination_class=None, filter_backends=[])
     def candidates(self, request: Request, pk: str) -> Response:
         """Links whose records may be this one's partner."""
         return Response(self.get_serializer(joining.candidates(self.get_object()), many=True).data)
 
+    @extend_schema(request=OtherSerializer, responses=LinkSerializer)
     @action(detail=True, methods=["post"])
     def join(self, request: Request, pk: str) -> Response:
         """Make two records partners: {"other": link}.  Answers with the link that goes on."""
@@ -132,14 +156,16 @@ class LinkViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
 
         return self.refused(act)
 
+    @extend_schema(request=MaybeOtherSerializer, responses=LinkSerializer)
     @action(detail=True, methods=["post"])
     def not_same(self, request: Request, pk: str) -> Response:
         """Tell two records apart: {"other": link}, or all that it could be without it."""
-        asked = OtherSerializer(data=request.data, partial=True)
+        asked = MaybeOtherSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
-        other = asked.validated_data.get("other")
+        other = asked.validated_data["other"]
         return self._decide(lambda link, **how: joining.not_same(link, other, **how))
 
+    @extend_schema(request=WhySerializer, responses=LinkSerializer)
     @action(detail=True, methods=["post"])
     def unlink(self, request: Request, pk: str) -> Response:
         """Take two records apart: both stay."""
@@ -147,6 +173,7 @@ class LinkViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
         asked.is_valid(raise_exception=True)
         return self._decide(lambda link, **how: joining.unlink(link, why=asked.validated_data["why"], **how))
 
+    @extend_schema(request=None, responses=LinkSerializer)
     @action(detail=True, methods=["post"])
     def relink(self, request: Request, pk: str) -> Response:
         """Make them partners again."""

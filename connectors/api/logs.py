@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
 
 from connectors.api.base import Acts
 from connectors.models import ApiCall, Event, RecordChange
+from connectors.transport import curl
 
 
 class ChangeSerializer(serializers.ModelSerializer[RecordChange]):
@@ -51,9 +58,26 @@ class ApiCallSerializer(serializers.ModelSerializer[ApiCall]):
         fields = ["id", "connection", "at", "run_id", "job_id", "method", "path", "status", "ms", "vendor_id", "code"]
 
 
+class RevealedSerializer(serializers.Serializer[Any]):
+    """What is not shown before somebody asks for it."""
+
+    body = serializers.CharField(allow_blank=True)  # redacted; empty where bodies are not kept
+    curl = serializers.CharField()
+
+
 class ApiCallViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
     """API calls: read."""
 
     queryset = ApiCall.objects.all()
     serializer_class = ApiCallSerializer
+    acting = frozenset(["reveal"])
+    needs = "reveal"
+
+    @extend_schema(request=None, responses=RevealedSerializer)
+    @action(detail=True, methods=["post"])
+    def reveal(self, request: Request, pk: str) -> Response:
+        """Show the bodies, where they are kept, and the call as curl; that somebody looked is logged."""
+        call = self.get_object()
+        return Response({"body": call.body, "curl": curl.command(call, call.connection)})
+
     filterset_fields = ["connection", "run_id", "job_id", "status"]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from django.shortcuts import get_object_or_404
+from drf_spectacular.helpers import forced_singular_serializer
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from config.openapi import INTEGRATION
 from connectors.admin.preferences import change_route
 from connectors.api.base import Acts
 from connectors.models import Integration
@@ -32,22 +35,50 @@ class PreferencesSerializer(serializers.Serializer[Any]):
         return attrs
 
 
+class PreferenceSerializer(serializers.Serializer[Any]):
+    """One thing that can be chosen."""
+
+    key = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # a field, not DRF's own
+    value = serializers.CharField(allow_blank=True)
+    choices = serializers.ListField(child=serializers.CharField(allow_blank=True))
+
+
+class ShownSerializer(serializers.Serializer[Any]):
+    """Everything that can be chosen."""
+
+    revision = serializers.IntegerField()
+    preferences = PreferenceSerializer(many=True)
+    route = serializers.DictField(allow_null=True)
+
+
+class ChangedSerializer(ShownSerializer):
+    """All of it, and a sentence for each that was changed."""
+
+    changed = serializers.ListField(child=serializers.CharField())
+
+
 class PreferencesViewSet(Acts):
     """GET and POST integrations/<id>/preferences/."""
 
     queryset = Integration.objects.select_related("left", "right")
     serializer_class = PreferencesSerializer
+    pagination_class = None
+    filter_backends = ()
     acting = frozenset(["create"])
 
+    @extend_schema(parameters=[INTEGRATION], responses=forced_singular_serializer(ShownSerializer))
     def list(self, request: Request, integration_id: str) -> Response:
         """Everything that can be chosen, with its present value."""
         return Response(_shown(get_object_or_404(self.get_queryset(), pk=integration_id)))
 
+    @extend_schema(parameters=[INTEGRATION], responses={200: ChangedSerializer})
     def create(self, request: Request, integration_id: str) -> Response:
         """Set some of them; the others stay."""
         integration = get_object_or_404(self.get_queryset(), pk=integration_id)
         asked = PreferencesSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
+        self.concerns(integration)
         return self.refused(lambda: self._change(request, integration, asked.validated_data))
 
     def _change(self, request: Request, integration: Integration, given: dict[str, Any]) -> Response:

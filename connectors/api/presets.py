@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import QuerySet
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, status
 from rest_framework.decorators import action
 from rest_framework.permissions import BasePermission
@@ -36,6 +37,24 @@ class ApplySerializer(serializers.Serializer[Any]):
         return name
 
 
+class PresetSerializer(serializers.Serializer[Any]):
+    """A preset, the systems that it connects, and what it asks for."""
+
+    name = serializers.CharField()
+    title = serializers.CharField()
+    left = serializers.CharField()
+    right = serializers.CharField()
+    options = serializers.DictField()
+
+
+class AppliedSerializer(serializers.Serializer[Any]):
+    """What was made, and the options of picklists that found no partner."""
+
+    integration = serializers.IntegerField()
+    services = serializers.ListField(child=serializers.IntegerField())
+    unmapped = serializers.ListField(child=serializers.CharField())
+
+
 class PresetPermission(BasePermission):
     """Reading presets needs the view permission of integrations, applying one the add permission."""
 
@@ -48,11 +67,15 @@ class PresetViewSet(Acts):
     """Presets: list, apply."""
 
     queryset: QuerySet[Integration] = Integration.objects.none()
+    serializer_class = ApplySerializer
+    pagination_class = None
+    filter_backends = ()
     lookup_value_regex = "[a-z0-9_-]+"
 
     def get_permissions(self) -> list[Any]:
         return [PresetPermission()]
 
+    @extend_schema(responses=PresetSerializer(many=True))
     def list(self, request: Request) -> Response:
         """Every preset with the options it asks for."""
         return Response(
@@ -62,6 +85,8 @@ class PresetViewSet(Acts):
             ]
         )
 
+    @extend_schema(parameters=[OpenApiParameter("id", str, OpenApiParameter.PATH)])
+    @extend_schema(request=ApplySerializer, responses={201: AppliedSerializer})
     @action(detail=True, methods=["post"])
     def apply(self, request: Request, pk: str) -> Response:
         """Make an integration from a preset."""
@@ -86,6 +111,7 @@ class PresetViewSet(Acts):
                     given["options"],
                     first_run=given["first_run"],
                 )
+            self.made(applied.integration)
             made = make_services(applied.integration)
             answer = {
                 "integration": applied.integration.pk,

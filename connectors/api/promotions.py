@@ -7,6 +7,7 @@ from typing import Any
 
 import django_filters
 from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.permissions import BasePermission
@@ -14,6 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from config.openapi import INTEGRATION
 from connectors.api.base import Acts
 from connectors.management.promoting import ask_again, promote_some, waiting_ids
 from connectors.models import Integration, Promotion
@@ -46,6 +48,15 @@ class PromoteSerializer(serializers.Serializer[Any]):
         return attrs
 
 
+class RequestedSerializer(serializers.Serializer[Any]):
+    """What became of a request at once: ids that are queued, have a partner already, or were refused and why."""
+
+    queued = serializers.ListField(child=serializers.CharField())
+    already = serializers.ListField(child=serializers.CharField())
+    refused = serializers.DictField(child=serializers.CharField())
+    job = JobSerializer(allow_null=True)
+
+
 class MayPromote(BasePermission):
     """Promoting is a right of its own: whoever has it need not be allowed to change settings."""
 
@@ -75,6 +86,7 @@ class PromoteViewSet(Promotes):
     def get_permissions(self) -> list[Any]:
         return [MayPromote()]
 
+    @extend_schema(parameters=[INTEGRATION], responses={202: RequestedSerializer})
     def create(self, request: Request, integration_id: str) -> Response:
         """Answer what became of the request: queued, has a partner already, refused."""
         asked = PromoteSerializer(data=request.data)
@@ -88,6 +100,7 @@ class PromoteViewSet(Promotes):
 
         def act() -> Response:
             ids = given["ids"] if "ids" in given else waiting_ids(sync, Wanted(**given["filter"]))
+            self.concerns(sync)
             requested, job = promote_some(sync, ids, by=request.user, bulk=given["bulk"])
             answer = {
                 "queued": requested.queued, "already": requested.already, "refused": requested.refused,
@@ -110,6 +123,19 @@ class PromotionSerializer(serializers.ModelSerializer[Promotion]):
         ]  # fmt: skip
 
 
+class RequeueSerializer(serializers.Serializer[Any]):
+    """Whether it waits for the service for promotions in bulk."""
+
+    bulk = serializers.BooleanField(default=False)
+
+
+class RequeuedSerializer(serializers.Serializer[Any]):
+    """The new request, and its job where it does not wait for the service."""
+
+    promotion = PromotionSerializer()
+    job = JobSerializer(allow_null=True)
+
+
 class PromotionFilter(django_filters.FilterSet):
     """By what a person looks for."""
 
@@ -127,11 +153,13 @@ class PromotionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Promote
     filterset_class = PromotionFilter
     acting = frozenset(["requeue", "withdraw"])
 
+    @extend_schema(request=RequeueSerializer, responses={202: RequeuedSerializer})
     @action(detail=True, methods=["post"])
     def requeue(self, request: Request, pk: str) -> Response:
         """Ask again for what failed or was taken back, as a new request: {"bulk": true} waits for the service."""
-        promotion = self.get_object()
-        bulk = isinstance(request.data, dict) and request.data.get("bulk") is True
+        asked_for = RequeueSerializer(data=request.data)
+        asked_for.is_valid(raise_exception=True)
+        promotion, bulk = self.get_object(), asked_for.validated_data["bulk"]
 
         def act() -> Response:
             requested, jobs = ask_again([promotion.pk], by=request.user, at_once=not bulk)
@@ -154,6 +182,7 @@ class PromotionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Promote
 
         return self.refused(act)
 
+    @extend_schema(request=None, responses=PromotionSerializer)
     @action(detail=True, methods=["post"])
     def withdraw(self, request: Request, pk: str) -> Response:
         """Take a queued request back."""

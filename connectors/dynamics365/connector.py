@@ -44,13 +44,14 @@ from connectors.dynamics365.entities import (
     after,
     declared,
 )
-from connectors.dynamics365.errors import call_error, item_outcome, read_error
+from connectors.dynamics365.errors import HINTS, call_error, item_outcome, read_error
 from connectors.dynamics365.feed import FeedReader
 from connectors.dynamics365.schema import Json, TableInfo, objects, read_schema, schema_query
 from connectors.dynamics365.values import LOOKUP_NAME, Shape, Unfit, payload
-from connectors.transport.types import Http, OAuth2, Reply, Setting
+from connectors.transport.types import Consent, Http, OAuth2, Reply, Setting
 
 API_PATH = "/api/data/v9.2/"
+APPLICATION, PERSON = "application", "person"  # who logs in
 HEADERS = {
     "Accept": "application/json",
     "OData-MaxVersion": "4.0",
@@ -62,12 +63,17 @@ _CHOICES = "Microsoft.Dynamics.CRM.PicklistAttributeMetadata"
 _MULTI = "Microsoft.Dynamics.CRM.MultiSelectPicklistAttributeMetadata"
 
 
+def _persons_scope(settings: Mapping[str, str]) -> str:
+    return settings.get("scope") or f"{settings.get('org_url', '').rstrip('/')}/user_impersonation offline_access"
+
+
 class Dynamics365:
     """One Dataverse environment."""
 
     system: ClassVar[str] = "dynamics365"
     modified_field: ClassVar[str] = "modifiedon"  # of every record: when it was changed last
     title: ClassVar[str] = "Dynamics 365"
+    hints: ClassVar[Mapping[str, str]] = HINTS  # what helps, by code
     limits: ClassVar[Sequence[Limit]] = (  # sheet, section 10
         Limit("request", 6000, timedelta(seconds=300)),
         Limit("concurrent", 52, None),
@@ -75,8 +81,15 @@ class Dynamics365:
     settings: ClassVar[Sequence[Setting]] = (
         Setting("org_url", "Environment URL", required=True, is_url=True, help="https://yourorg.crm.dynamics.com"),
         Setting("token_url", "Token URL", required=True, is_url=True, help="Ends in /oauth2/v2.0/token."),
-        Setting("authorize_url", "Authorize URL", is_url=True, help="Only to log in as a person."),
-        Setting("scope", "Scope", help="Empty: the environment URL with /.default."),
+        Setting(
+            "login",
+            "Log in as",
+            APPLICATION,
+            choices=((APPLICATION, "The application itself"), (PERSON, "A person who connects")),
+            help="The application needs an application user in the environment; a person presses Connect.",
+        ),
+        Setting("authorize_url", "Authorize URL", is_url=True, help="Only for a person. Empty: beside the token URL."),
+        Setting("scope", "Scope", help="Empty: what the environment URL and the kind of login ask for."),
         Setting("tenant", "Tenant", help="Directory (tenant) id, for people."),
         Setting("prefix", "Publisher prefix", "syn", help="Begins the names of our own columns."),
         Setting("page_size", "Rows in a page", "5000"),
@@ -88,9 +101,19 @@ class Dynamics365:
 
     @classmethod
     def auth(cls, settings: Mapping[str, str]) -> OAuth2:
-        """Log in as the application; with client credentials there is no refresh token."""
+        """Log in as the application, or with what a person's consent gave; only the latter has a refresh token."""
+        if settings.get("login") == PERSON:
+            return OAuth2(settings["token_url"], "refresh_token", _persons_scope(settings), "body")
         scope = settings.get("scope") or f"{settings['org_url'].rstrip('/')}/.default"
         return OAuth2(settings["token_url"], "client_credentials", scope, "body")
+
+    @classmethod
+    def consent(cls, settings: Mapping[str, str]) -> Consent | None:
+        """Entra's page, with PKCE; None where the application logs in by itself."""
+        if settings.get("login") != PERSON:
+            return None
+        where = settings.get("authorize_url") or f"{settings.get('token_url', '').removesuffix('/token')}/authorize"
+        return Consent(where, _persons_scope(settings), pkce=True, more={"response_mode": "query"})
 
     def __init__(self, http: Http, settings: Mapping[str, str], now: Callable[[], datetime]) -> None:
         self.http, self.now = http, now

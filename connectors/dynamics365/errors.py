@@ -68,6 +68,20 @@ MEANINGS: dict[str | int, Meaning] = {
 }
 
 
+# What helps, for people (sheet, section 11).
+HINTS: dict[str, str] = {
+    "0x80040203": "Dynamics 365 does not take a value; its words name it. Mend it or the mapping, then read again and plan again.",
+    "0x80040220": "The application user lacks a privilege on this table. Give it the security role in Dynamics 365, then retry as it was.",
+    "0x80040237": "A row with this id or key is there already. Open both and join them, or change the key.",
+    "0x80040265": "A plug-in of your Dynamics 365 refused it; the words are its own. Mend the record or the plug-in, then retry as it was.",
+    "0x80040333": "A duplicate detection rule found a row that is like it. Join the two records, or change the rule.",
+    "0x80044330": "The choice does not exist in Dynamics 365. Map the option, or add it there, then read again and plan again.",
+    "0x80044331": "The text is too long for the column. Lengthen the column, or let the mapping cut it (transform: truncate).",
+    "0x80048408": "The status does not fit the state of the row. Change the mapping of the status, then plan with today's mapping.",
+    "0x80060892": "Another row has the same alternate key. Join the two records, or change the key.",
+}
+
+
 def meaning(status: int, code: str) -> Meaning:
     """Look up an answer, by its code first."""
     return MEANINGS.get(code.lower()) or MEANINGS.get(status) or (_LATER if status >= 500 else _REFUSED)

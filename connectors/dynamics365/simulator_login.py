@@ -11,15 +11,13 @@ from urllib.parse import urlencode
 
 from werkzeug.wrappers import Request, Response
 
+from connectors.simulation.consent import consent_page
+
 TENANT = "9f1c4b7e-0000-4000-8000-5359434c494e"
 CLIENT_ID = "2b6f0cc9-0000-4000-8000-000000000365"
 CLIENT_SECRET = "rehearsal-secret"
 LIFETIME = timedelta(seconds=3599)
-
-_CONSENT = """<!doctype html><title>Sign in</title><h1>Permissions requested</h1>
-<p>The rehearsal environment asks whether this application may act for you.</p>
-<form method="post"><button name="decision" value="accept">Accept</button>
-<button name="decision" value="cancel">Cancel</button></form>"""
+CODE_LIVES = timedelta(minutes=10)
 
 
 class Login:
@@ -29,7 +27,7 @@ class Login:
         self.now, self.seed = now, seed
         self.tokens: dict[str, datetime] = {}
         self.refresh_tokens: set[str] = set()
-        self.codes: dict[str, Mapping[str, str]] = {}
+        self.codes: dict[str, tuple[datetime, Mapping[str, str]]] = {}
         self.made = 0
         self.expired_secret = False
 
@@ -81,24 +79,24 @@ class Login:
         if grant == "refresh_token":
             if form.get("refresh_token") not in self.refresh_tokens:
                 return self.error(400, "invalid_grant", 70008, "The provided refresh token has expired.")
-            return self._grant(delegated=True)
+            return self._grant(delegated=True)  # a new one each time; the old one is not revoked at once
         return self.error(400, "unsupported_grant_type", 70003, f"The grant type '{grant}' is not supported.")
 
-    def _grant(self, *, delegated: bool) -> Response:
+    def _grant(self, *, delegated: bool, offline: bool = True) -> Response:
         token = self._new("at")
         self.tokens[token] = self.now() + LIFETIME
         seconds = int(LIFETIME.total_seconds())
         body: dict[str, object] = {"token_type": "Bearer", "expires_in": seconds, "ext_expires_in": seconds}
         body["access_token"] = token
-        if delegated:  # with client credentials there is no refresh token
+        if delegated and offline:  # with client credentials there is no refresh token
             refresh = self._new("rt")
             self.refresh_tokens.add(refresh)
             body |= {"refresh_token": refresh, "scope": "user_impersonation offline_access"}
         return Response(json.dumps(body), mimetype="application/json")
 
     def _redeem(self, form: Mapping[str, str]) -> Response:
-        asked = self.codes.pop(form.get("code", ""), None)
-        if asked is None or form.get("redirect_uri") != asked.get("redirect_uri"):
+        until, asked = self.codes.pop(form.get("code", ""), (self.now(), {}))
+        if until <= self.now() or form.get("redirect_uri") != asked.get("redirect_uri"):
             return self.error(
                 400, "invalid_grant", 70000, "The provided authorization code is invalid or was redeemed."
             )
@@ -106,23 +104,28 @@ class Login:
         challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
         if asked.get("code_challenge") and asked["code_challenge"] != challenge:
             return self.error(400, "invalid_grant", 501481, "The Code_Verifier does not match the code_challenge.")
-        return self._grant(delegated=True)
+        return self._grant(delegated=True, offline="offline_access" in asked.get("scope", "").split())
 
     def authorize(self, request: Request) -> Response:
         """Show the consent page, or send the person back with a code."""
         asked = request.args
         if asked.get("client_id") != CLIENT_ID or not asked.get("redirect_uri"):
             return self.error(400, "invalid_request", 900144, "The request must contain client_id and redirect_uri.")
+        if asked.get("response_type") != "code" or asked.get("code_challenge_method", "S256") != "S256":
+            return self.error(400, "invalid_request", 9000411, "response_type is code, code_challenge_method is S256.")
         if request.method == "GET":
-            return Response(_CONSENT, mimetype="text/html")
+            words = "The rehearsal environment asks whether this application may act for you."
+            buttons = {"accept": "Accept", "cancel": "Cancel"}
+            return Response(consent_page("Permissions requested", words, buttons, "post"), mimetype="text/html")
         answer = {"state": asked.get("state", "")}
         if request.form.get("decision") == "accept":
             code = self._new("code")
-            self.codes[code] = asked.to_dict()
+            self.codes[code] = (self.now() + CODE_LIVES, asked.to_dict())
             answer["code"] = code
         else:
             answer |= {
                 "error": "access_denied",
                 "error_description": "AADSTS65004: The resource owner denied the request.",
             }
-        return Response(status=302, headers={"Location": f"{asked['redirect_uri']}?{urlencode(answer)}"})
+        back = asked["redirect_uri"]
+        return Response(status=302, headers={"Location": f"{back}{'&' if '?' in back else '?'}{urlencode(answer)}"})

@@ -38,6 +38,9 @@ class Connection(models.Model):
     refresh_failures = models.PositiveSmallIntegerField(default=0, editable=False)  # in a row
     created_at = models.DateTimeField(auto_now_add=True)
 
+    class Meta:
+        permissions = [("operate_connection", "Can check, pause and resume connections")]
+
     def __str__(self) -> str:
         return self.name
 
@@ -130,6 +133,19 @@ class Connection(models.Model):
         return self.pk
 
 
+class LastCheck(models.Model):
+    """What the system said when it was last asked who we are."""
+
+    connection = models.OneToOneField(Connection, on_delete=models.CASCADE, related_name="last_check")
+    at = models.DateTimeField()
+    skew_seconds = models.FloatField(null=True, blank=True)  # how far its clock is ahead of ours
+    remaining = models.JSONField(default=dict, blank=True)  # calls left, by limit, where it says
+    may = models.JSONField(default=dict, blank=True)  # entity -> verbs
+
+    def __str__(self) -> str:
+        return f"{self.connection}: {self.at}"
+
+
 class Budget(models.Model):
     """How much of one limit is used in the present window.  One conditional UPDATE takes from it."""
 
@@ -180,6 +196,7 @@ class ApiCall(models.Model):
 
     class Meta:
         verbose_name = "API call"
+        permissions = [("reveal_apicall", "Can reveal the kept bodies of API calls")]
         indexes = [
             models.Index(F("connection"), F("at").desc(), name="apicall_newest"),
             models.Index(fields=["run_id"], name="apicall_run", condition=Q(run_id__isnull=False)),

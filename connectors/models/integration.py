@@ -26,6 +26,7 @@ class Integration(models.Model):
 
     class Meta:
         constraints = [models.CheckConstraint(condition=~Q(left=F("right")), name="two_different_connections")]
+        permissions = [("operate_integration", "Can sync, preview, switch on and off integrations")]
 
     def __str__(self) -> str:
         return self.name

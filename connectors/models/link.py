@@ -71,6 +71,8 @@ class RecordLink(models.Model):
     pending = models.PositiveSmallIntegerField(choices=Pending.choices, null=True, blank=True)
     reason = models.CharField(max_length=40, blank=True)
     args = models.TextField(blank=True)  # JSON: what the reason's sentence needs
+    # The cause's ProblemGroup.key.  Counts only while `pending` says conflict or parked: it is not cleared when the link goes on.
+    problem = models.CharField(max_length=40, null=True, blank=True)
     waits_on = models.CharField(max_length=200, null=True, blank=True)  # a link's key, or "?place:id" of a record
     revision = models.PositiveIntegerField(default=1)
     settings_revision = models.PositiveIntegerField(default=0)
@@ -105,6 +107,7 @@ class RecordLink(models.Model):
                 fields=["entity_sync", "pending", "id"], name="link_pending", condition=Q(pending__isnull=False)
             ),
             models.Index(fields=["touched_run"], name="link_touched", condition=Q(touched_run__isnull=False)),
+            models.Index(fields=["problem", "id"], name="link_problem", condition=Q(problem__isnull=False)),
             models.Index(fields=["waits_on"], name="link_waits_on", condition=Q(waits_on__isnull=False)),
         ]
 

@@ -104,6 +104,7 @@ class Run(models.Model):
     counts = models.JSONField(default=dict, blank=True)
     progress = models.JSONField(default=dict, blank=True)
     guard = models.JSONField(default=dict, blank=True)
+    problems = models.PositiveIntegerField(default=0)  # records touched that ended parked or in conflict
     error = models.CharField(max_length=500, blank=True)
     settings_revision = models.PositiveIntegerField(default=0)
     fence = models.PositiveIntegerField(default=0)
@@ -126,8 +127,8 @@ class Run(models.Model):
 
     @property
     def proposes(self) -> bool:
-        """Whether it only proposes writes: a preview or a check that nobody has approved yet."""
-        return self.purpose in (self.Purpose.PREVIEW, self.Purpose.CHECK) and self.approved_at is None
+        """Whether it only proposes writes: a preview, a check or an undo that nobody has approved yet."""
+        return self.purpose != self.Purpose.SYNC and self.approved_at is None
 
 
 class RecordChange(models.Model):
@@ -189,6 +190,8 @@ class RecordChange(models.Model):
             models.Index(fields=["run", "status"], name="change_run_status"),
             models.Index(fields=["fingerprint"], name="change_fingerprint", condition=~Q(fingerprint="")),
             models.Index(F("link"), F("id").desc(), name="change_history"),
+            # The database looks for what refers to a change before it lets go of it: without this, at every row.
+            models.Index(fields=["undoes"], name="change_undoes", condition=Q(undoes__isnull=False)),
         ]
 
     def __str__(self) -> str:

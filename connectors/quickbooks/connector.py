@@ -13,6 +13,7 @@ from connectors.contract import (
     Entity,
     Fetched,
     Gone,
+    Heard,
     Identity,
     Limit,
     Operation,
@@ -27,7 +28,7 @@ from connectors.contract import (
     Verb,
 )
 from connectors.quickbooks import feed as change_feed
-from connectors.quickbooks import figures
+from connectors.quickbooks import figures, webhooks
 from connectors.quickbooks.bodies import Body, all_fields, body_of, dump, parse, record_of, when, whole_fields
 from connectors.quickbooks.entities import (
     ACCOUNT_TYPES,
@@ -41,10 +42,11 @@ from connectors.quickbooks.entities import (
     PAGE,
     declare_all,
 )
-from connectors.quickbooks.errors import MISSING, error_for, fault_in, fault_of
-from connectors.transport.types import Http, OAuth2, Reply, Setting
+from connectors.quickbooks.errors import HINTS, MISSING, error_for, fault_in, fault_of
+from connectors.transport.types import Consent, Http, OAuth2, Reply, Setting
 
 PRODUCTION = "https://quickbooks.api.intuit.com"
+SANDBOX = "https://sandbox-quickbooks.api.intuit.com"
 MINUTE = timedelta(minutes=1)
 IN_ONE_QUERY = 200  # ids or names in one IN list; keeps a statement below 8 KB for ids
 TOO_LONG = 50  # characters of a requestid (section 3)
@@ -56,6 +58,7 @@ class QuickBooks:
     system: ClassVar[str] = "quickbooks"
     modified_field: ClassVar[str] = "MetaData.LastUpdatedTime"  # of every record: when it was changed last
     title: ClassVar[str] = "QuickBooks Online"
+    hints: ClassVar[Mapping[str, str]] = HINTS  # what helps, by code
     limits: ClassVar[Sequence[Limit]] = (  # section 11
         Limit("request", 500, MINUTE),
         Limit("batch", 40, MINUTE),
@@ -63,7 +66,13 @@ class QuickBooks:
         Limit("concurrent", 10, None),
     )
     settings: ClassVar[Sequence[Setting]] = (
-        Setting("realm", "Company id (realm)", required=True, help="Shown in QuickBooks under Account and settings."),
+        Setting(
+            "realm",
+            "Company id (realm)",
+            required=True,
+            by_consent=True,
+            help="Comes by itself with Connect. QuickBooks shows it under Account and settings.",
+        ),
         Setting("api_base", "API host", PRODUCTION, required=True, is_url=True),
         Setting(
             "token_url",
@@ -86,6 +95,10 @@ class QuickBooks:
         ),
     )
     secrets: ClassVar[Sequence[str]] = ("client_id", "client_secret", "refresh_token")
+    environments: ClassVar[Mapping[str, Mapping[str, str]]] = {  # what each changes of the defaults (section 1)
+        "Production": {"api_base": PRODUCTION},
+        "Sandbox": {"api_base": SANDBOX},
+    }
     simulator: ClassVar[str] = "connectors.quickbooks.simulator.QuickBooksSimulator"
 
     def __init__(self, http: Http, settings: Mapping[str, str], now: Callable[[], datetime]) -> None:
@@ -105,6 +118,20 @@ class QuickBooks:
         """Log in with the refresh token that a person's consent gave."""
         default = next(setting.default for setting in cls.settings if setting.name == "token_url")
         return OAuth2(settings.get("token_url") or default, grant="refresh_token", client_auth="basic")
+
+    @classmethod
+    def consent(cls, settings: Mapping[str, str]) -> Consent:
+        """A person picks the company; its id comes back with the code, and only then (section 2)."""
+        default = next(setting.default for setting in cls.settings if setting.name == "authorize_url")
+        where = settings.get("authorize_url") or default
+        return Consent(where, "com.intuit.quickbooks.accounting", tells="realmId", tells_setting="realm")
+
+    @classmethod
+    def receive(
+        cls, method: str, headers: Mapping[str, str], query: Mapping[str, str], body: bytes, keys: Sequence[str]
+    ) -> Heard:
+        """Take a webhook; `keys` are the verifier tokens of the app."""
+        return webhooks.receive(headers, body, keys)
 
     # The eight verbs
 

@@ -28,6 +28,18 @@ ITEM: dict[str, Result] = {
     "6240": Result.EXISTS,
 }
 BY_STATUS: dict[int, type[ConnectorError]] = {401: AuthError, 403: PermanentError, 429: RetryableError}
+# What helps, for people (section 10): which codes come is up to the record, so the connector knows.
+HINTS: dict[str, str] = {
+    "610": "It refers to something inactive or deleted in QuickBooks. Make that active again, then read again and plan again.",
+    "2020": "QuickBooks needs a field that is empty. Fill it in the other system, or give the mapping a default.",
+    "2050": "The text is too long for QuickBooks. Shorten it, or let the mapping cut it (transform: truncate).",
+    "6000": "QuickBooks refused it by its own rules; its words say why. Mend the record, then read again and plan again.",
+    "6140": "The document number is taken in QuickBooks. Renumber one of the two, then read again and plan again.",
+    "6200": "The books are closed for that date. Open the period in QuickBooks or change the date, then retry as it was.",
+    "6210": "The books are closed for that date. Open the period in QuickBooks or change the date, then retry as it was.",
+    "6240": "A customer, vendor or employee of that name is in QuickBooks already. Rename one of them, or join the two records.",
+    "6540": "The transaction has been deposited and can't be changed. Take it out of the deposit in QuickBooks, then retry as it was.",
+}
 SEVERE = 10000  # from here on: failures of their system, which may pass
 THROTTLED_FOR = 60.0  # seconds to wait when a 429 does not say (section 11)
 MISSING = "610"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import html
 import json
 import random
 import threading
@@ -15,6 +14,8 @@ from urllib.parse import urlencode, urlsplit
 
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
+
+from connectors.simulation.consent import consent_page
 
 CODE_LIVES = timedelta(minutes=10)  # quickbooks sheet, section 2, for all lifetimes
 ACCESS_LIVES = timedelta(hours=1)
@@ -117,15 +118,9 @@ class TokenServer:
             return Response("The redirect address must be a web address.", 400, mimetype="text/plain")
         decision = asked.get("decision")
         if decision is None:
-            fields = "".join(
-                f'<input type="hidden" name="{html.escape(key)}" value="{html.escape(value)}">'
-                for key, value in asked.items()
-            )
-            page = (
-                "<!doctype html><title>Simulated Intuit sign-in</title><h1>Share your company's books?</h1>"
-                f'<form method="get">{fields}<button name="decision" value="approve">Connect</button> '
-                '<button name="decision" value="deny">Cancel</button></form>'
-            )
+            words = f"An application asks to read and write the books of company {self._realm}."
+            buttons = {"approve": "Connect", "deny": "Cancel"}
+            page = consent_page("Share your company's books?", words, buttons, "get", asked.items())
             return Response(page, mimetype="text/html")
         answer: dict[str, str] = {"state": asked.get("state", "")}
         if decision == "approve":

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 
 from connectors.contract import (
     AuthError,
@@ -21,15 +22,16 @@ from connectors.contract import (
     Operation,
     Outcome,
     Record,
-    Ref,
     Result,
     Verb,
 )
 from connectors.models import EntitySync, Event, Promotion, Run
-from connectors.sync import store
+from connectors.sync import companies, store
 from connectors.sync.context import HELD, FenceLost
 from connectors.sync.flags import Flag, flag_of
+from connectors.sync.plan import Pending
 from connectors.sync.promotions import LOOK_UP, Status, promote, release, target_of
+from connectors.sync.routing import Route
 from connectors.sync.rules import LEFT, OTHER, Side
 from connectors.sync.world import World
 from connectors.transport import redaction
@@ -42,11 +44,34 @@ class Flagged:
     sync: EntitySync
     side: Side
     flag: Flag
+    route: Route | None = None
+    beside: tuple[Flagged, ...] = ()  # the same of other companies, where records may be of all of them
 
     @property
     def entity(self) -> str:
         """What its records are called where the flag is."""
         return self.sync.left_entity if self.side == LEFT else self.sync.right_entity
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a request: for a record of all companies, of all their requests."""
+
+    success: bool
+    reason: str
+    at: datetime
+
+    @classmethod
+    def of(cls, row: Promotion) -> Answer:
+        """Return a request's own answer."""
+        return cls(row.status == Status.SUCCESS, row.reason, row.at)
+
+    def joined(self, other: Answer, name: str) -> Answer:
+        """Return both as one, where `name` answered the other: it is a success where both are."""
+        theirs = "" if other.success else f"{name}: {other.reason}"
+        own = "" if self.success else self.reason
+        reason = " ".join(part for part in (own, theirs) if part) or self.reason
+        return Answer(self.success and other.success, reason, max(self.at, other.at))
 
 
 def take(run: Run, world: World) -> None:
@@ -57,7 +82,8 @@ def take(run: Run, world: World) -> None:
         records = connector.find(flagged.entity, flagged.flag.field, [flagged.flag.queued])
         for block in store.blocks(records, LOOK_UP):
             _count(run, flagged.side, len(block))
-            _queue(run, world, flagged, block)  # type: ignore[arg-type]
+            _queue(run, world, flagged, connector, block)  # type: ignore[arg-type]
+        _forget(run, world, flagged)
     run.progress = {**run.progress, "taken": True}
     with _held(run, world, "take promotions"):
         release(_syncs(run))
@@ -89,8 +115,14 @@ def _syncs(run: Run) -> list[EntitySync]:
 
 
 def _flagged(run: Run) -> list[Flagged]:
-    found = ((sync, flag_of(sync.push)) for sync in _syncs(run))
-    return [Flagged(sync, OTHER[target_of(sync)], flag) for sync, flag in found if flag is not None]
+    found: list[Flagged] = []
+    for sync in _syncs(run):
+        flag = flag_of(sync.push)
+        if flag is not None:
+            side = OTHER[target_of(sync)]
+            beside = tuple(Flagged(s, side, flag, companies.route_of(s, side)) for s in companies.beside(sync, side))
+            found.append(Flagged(sync, side, flag, companies.route_of(sync, side), beside))
+    return found
 
 
 def _connector(run: Run, world: World, side: Side, open_ones: dict[Side, Connector]) -> Connector:
@@ -118,46 +150,71 @@ def _count(run: Run, side: Side, records: int) -> None:
 # Reading the flags
 
 
-def _queue(run: Run, world: World, flagged: Flagged, records: Sequence[Record]) -> None:
-    now = world.now()
+def _queue(run: Run, world: World, flagged: Flagged, connector: Connector, records: Sequence[Record]) -> None:
+    """Queue what asks; what is of no company in particular (a product) is queued for all of them."""
+    now, route = world.now(), flagged.route
+    owners = companies.owners(flagged.sync, route, connector, records) if route is not None else {}
     with _held(run, world, "queue flagged"):
-        answers = _answers(flagged, [record.id for record in records])
-        fresh = {
-            record.id: record.modified or now
-            for record in records
-            if _is_ours(run, flagged, record) and _asks(record, answers.get(record.id))
-        }
-        promote(flagged.sync, fresh, now=now, waits=True, flagged=fresh)
+        for taker in (flagged, *flagged.beside):
+            value = taker.route.value if taker.route else None
+            _leave(taker, [record_id for record_id, owner in owners.items() if owner not in (None, value)])
+            theirs = [
+                record
+                for record in records
+                if (owner := owners.get(record.id)) is None or (taker is flagged and owner == value)
+            ]
+            answers = _answers(taker, [record.id for record in theirs])
+            fresh = {record.id: record.modified or now for record in theirs if _asks(record, answers.get(record.id))}
+            promote(taker.sync, fresh, now=now, waits=True, flagged=fresh)
 
 
-def _answers(flagged: Flagged, ids: Sequence[str]) -> dict[str, Promotion]:
+def _leave(taker: Flagged, ids: Sequence[str]) -> None:
+    """What is another company's by now is answered there, and not here, too."""
+    _withdraw(_rows(taker).filter(external_id__in=ids), "It is another company's, or nobody's.")
+
+
+def _forget(run: Run, world: World, flagged: Flagged) -> None:
+    """End requests of documents that another company has written meanwhile."""
+    if flagged.route is None:
+        return
+    queued = _rows(flagged).filter(status=Status.QUEUED)
+    for block in store.blocks(list(queued.values_list("external_id", flat=True)), LOOK_UP):
+        why = companies.refused(flagged.sync, flagged.side, [str(record_id) for record_id in block])
+        if why:
+            with _held(run, world, "forget flagged"):
+                for record_id, sentence in why.items():
+                    _withdraw(queued.filter(external_id=record_id), sentence)
+
+
+def _withdraw(rows: QuerySet[Promotion], why: str) -> None:
+    """Take back what flags asked for, but not what is being written; a person's own request stays.  No flag shows it."""
+    waiting = rows.filter(status=Status.QUEUED).exclude(link__pending=Pending.PLANNED)
+    ids = list(waiting.values_list("pk", flat=True))
+    asked = Promotion.objects.filter(pk__in=ids, status=Status.QUEUED)
+    asked.filter(source=Promotion.Source.FLAG).update(status=Status.WITHDRAWN, reason=why[:500], untold=False)
+    asked.update(untold=False)
+
+
+def _answers(flagged: Flagged, ids: Sequence[str]) -> dict[str, Answer]:
     """Return the newest answer of each record that its flag does not show yet."""
     rows = _rows(flagged).exclude(status=Status.QUEUED).filter(external_id__in=ids).order_by("id")
-    return {row.external_id: row for row in rows}
+    return {row.external_id: Answer.of(row) for row in rows}
 
 
-def _asks(record: Record, answer: Promotion | None) -> bool:
+def _asks(record: Record, answer: Answer | None) -> bool:
     """Does a flag that says "queued" ask for something that is not answered yet?
 
     After a failure that the record does not show: only where somebody has changed the record since it was taken.
     """
     if answer is None:
         return True
-    return answer.status != Status.SUCCESS and record.modified is not None and record.modified > answer.at
-
-
-def _is_ours(run: Run, flagged: Flagged, record: Record) -> bool:
-    """Of several companies on one side: is this record one of those that this integration is for?"""
-    route = run.integration.route
-    column = route.get("fields", {}).get(flagged.entity) if route.get("side") == flagged.side else None
-    value = record.values.get(column) if column else None
-    return not column or str(value.id if isinstance(value, Ref) else value) == str(route.get("value"))
+    return not answer.success and record.modified is not None and record.modified > answer.at
 
 
 # Answering
 
 
-def _rows(flagged: Flagged):  # type: ignore[no-untyped-def]
+def _rows(flagged: Flagged) -> QuerySet[Promotion]:
     return Promotion.objects.filter(entity_sync=flagged.sync, side=flagged.side, untold=True)
 
 
@@ -169,7 +226,12 @@ def _untold(flagged: Flagged) -> list[int]:
 
 
 def _show(run: Run, world: World, flagged: Flagged, connector: Connector, entity: Entity, ids: Sequence[int]) -> None:
-    answers = {row.external_id: row for row in Promotion.objects.filter(pk__in=ids)}
+    answers = {row.external_id: Answer.of(row) for row in Promotion.objects.filter(pk__in=ids)}
+    newest = {flagged.sync.pk: max(ids)}
+    for other in flagged.beside:
+        newest[other.sync.pk] = _hear(other, answers)
+    if not answers:
+        return
     # An update that must send more than what changes needs the whole record.
     wanted = frozenset(f.name for f in entity.fields) if entity.wants_current else flagged.flag.columns
     fetched = connector.fetch(entity.name, list(answers), wanted)
@@ -196,15 +258,30 @@ def _show(run: Run, world: World, flagged: Flagged, connector: Connector, entity
         op.id for op in operations if op.key in outcomes and outcomes[op.key].result in (Result.WRITTEN, Result.GONE)
     ]
     with _held(run, world, "flags told"):
-        rows = _rows(flagged).filter(external_id__in=[*told, *done], id__lte=max(ids))
-        rows.exclude(status=Status.QUEUED).update(untold=False)
+        for one in (flagged, *flagged.beside):
+            rows = _rows(one).filter(external_id__in=[*told, *done], id__lte=newest[one.sync.pk])
+            rows.exclude(status=Status.QUEUED).update(untold=False)
         Run.objects.filter(pk=run.pk).update(counts=run.counts)
     if refused:
         _complain(run, world, flagged, len(refused), redaction.text(refused[0].message))
 
 
-def _shown(flag: Flag, entity: Entity, answer: Promotion) -> dict[str, str | None]:
-    values: dict[str, str | None] = {flag.field: flag.success if answer.status == Status.SUCCESS else flag.error}
+def _hear(other: Flagged, answers: dict[str, Answer]) -> int:
+    """Join what another company answered to the same flags; where it has not answered yet, the flag waits for it.
+
+    Returns the newest request that was looked at.
+    """
+    rows = list(_rows(other).filter(external_id__in=list(answers)).order_by("id"))
+    for record_id, row in {row.external_id: row for row in rows}.items():
+        if row.status == Status.QUEUED:
+            del answers[record_id]
+        else:
+            answers[record_id] = answers[record_id].joined(Answer.of(row), str(other.sync.integration))
+    return rows[-1].pk if rows else 0
+
+
+def _shown(flag: Flag, entity: Entity, answer: Answer) -> dict[str, str | None]:
+    values: dict[str, str | None] = {flag.field: flag.success if answer.success else flag.error}
     if flag.message:
         column = entity.field(flag.message)
         values[flag.message] = answer.reason[: column.max_length if column else None] or None

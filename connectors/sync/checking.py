@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 
 from connectors.models import RecordChange, RecordLink, Run
+from connectors.sync import store
 from connectors.sync.context import Context
-from connectors.sync.plan import Pending
+from connectors.sync.plan import APPROVAL, Pending
 from connectors.sync.pull import read_changes
-
-DRIFT = "reconciliation"  # why of a link that waits for approval
+from connectors.sync.sheet import UNAPPROVED
 
 
 def begin_check(ctx: Context) -> None:
-    """Take what the last reconciliation proposed into this one, and leave ordinary edits to the next ordinary run."""
+    """Leave ordinary edits to the next ordinary run; what the last reconciliation proposed is looked at anew."""
     if ctx.run.progress.get("apart"):
         return
     read_changes(ctx)
@@ -23,12 +23,16 @@ def begin_check(ctx: Context) -> None:
         RecordChange.objects.filter(run__in=earlier, status__in=["proposed", "dropped"]).update(
             status="superseded", message="A newer reconciliation looked again."
         )
-        RecordLink.objects.filter(
-            scope=ctx.scope, entity_sync__in=[pair.id for pair in ctx.pairs], pending=Pending.WAITING,
-            reason="waits for approval", args__contains=DRIFT,
-        ).update(pending=int(Pending.DIRTY), reason="changed", args="", touched_run=ctx.run.pk)  # fmt: skip
         ctx.run.progress = {**ctx.run.progress, "apart": True}
         Run.objects.filter(pk=ctx.run.pk).update(progress=ctx.run.progress)
+
+
+def end_listing(ctx: Context) -> None:
+    """What people edited while everything was read is an ordinary edit, too: the feeds tell of it by now."""
+    for block in store.blocks(sorted(read_changes(ctx)), 500):
+        RecordLink.objects.filter(
+            pk__in=block, touched_run=ctx.run.pk, pending=Pending.WAITING, reason=APPROVAL, args=UNAPPROVED
+        ).update(pending=int(Pending.DIRTY), reason="changed", args="", touched_run=None)
 
 
 def report_check(ctx: Context) -> None:

@@ -52,6 +52,9 @@ class Context:
     skew: timedelta = timedelta(0)
     reads: Counter[str] = field(default_factory=Counter)
     retried: set[int] = field(default_factory=set)  # links that met a conflict once in this run
+    noted: set[str] = field(default_factory=set)  # causes of problems that this run has noted
+    told: set[int] | None = None  # links whose records the feeds tell of, while somebody wants to know
+    released: int = 0  # links that the last plan has let go on
 
     @classmethod
     def open(cls, run: Run, world: World, slice_over: Callable[[], bool] | None = None) -> Context:

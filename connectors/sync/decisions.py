@@ -17,7 +17,8 @@ from django.db.models import F
 from connectors.models import Connection, Event, RecordChange, RecordLink
 from connectors.sync import promotions
 from connectors.sync.matching import namesakes
-from connectors.sync.plan import Life, Pending
+from connectors.sync.plan import APPROVAL, DRIFT, UNDONE_HERE, Life, Pending
+from connectors.sync.problems import see
 from connectors.sync.rules import LEFT, OTHER, RIGHT, Side
 from connectors.sync.values import decode, encode
 
@@ -66,23 +67,28 @@ def living(told: Mapping[str, object]) -> Side:
     return OTHER[LEFT if told.get("side") == LEFT else RIGHT]
 
 
-def approve(link: RecordLink, *, now: datetime, by: str = "") -> Side:
-    """Allow a delete that waits for a person.  Returns the side on which the next run removes the record."""
+def approve(link: RecordLink, *, now: datetime, by: str = "") -> Side | None:
+    """Allow what waits for a person: a delete, or what a reconciliation found.
+
+    Returns the side on which the next run removes the record; None where it removes nothing.
+    """
     told = decode(link.args)
-    if link.pending == Pending.WAITING and link.reason == "waits for approval":
-        side: Side = LEFT if told.get("side") == LEFT else RIGHT
+    side: Side | None = None
+    if link.pending == Pending.WAITING and link.reason == APPROVAL:
+        if told.get("why") != DRIFT:
+            side = LEFT if told.get("side") == LEFT else RIGHT
     elif link.pending == Pending.CONFLICT and told.get("why") == DELETED_AND_EDITED:
         side = living(told)
     else:
-        raise Undecidable(f"{named(link)}: no delete waits for approval here.")
+        raise Undecidable(f"{named(link)}: nothing waits for approval here.")
+    message = f"Approved the delete on the {side}." if side else "Approved what the reconciliation found."
     with transaction.atomic():
         decide(
-            link, now, by, "approved", f"Approved the delete on the {side}.", pending=int(Pending.DIRTY),
-            reason="changed", args=encode({"approved": side}),
+            link, now, by, "approved", message, pending=int(Pending.DIRTY), reason="changed",
+            args=encode({"approved": side}) if side else "",
         )  # fmt: skip
-        RecordChange.objects.filter(
-            link=link, status=RecordChange.Status.PROPOSED, verb__in=["delete", "archive"]
-        ).update(
+        waiting = RecordChange.objects.filter(link=link, status=RecordChange.Status.PROPOSED)
+        (waiting.filter(verb__in=["delete", "archive"]) if side else waiting).update(
             status=RecordChange.Status.SUPERSEDED, message=f"Approved by {by or 'a person'}; the next run writes it."
         )
     return side
@@ -129,6 +135,31 @@ def release(link: RecordLink, *, now: datetime, by: str = "") -> None:
     decide(link, now, by, "released", "Released.", pending=int(Pending.DIRTY), reason="changed", args="", state=state)
 
 
+def accept(link: RecordLink, *, now: datetime, by: str = "") -> None:
+    """Leave an undone record as it is: what each side holds is agreed from now on, and later edits flow again.
+
+    Where a side has no record there is nothing to agree on: then the person who accepts holds it.
+    """
+    expect(link, link.state == State.HELD and link.reason == "undone", "no undo holds it")
+    if not {link.left_life, link.right_life} <= {Life.LIVE, Life.ARCHIVED}:
+        args = encode({"by": by, "why": "left as an undo made it"})
+        decide(link, now, by, "held", "Left as the undo made it.", reason="held", args=args)
+        return
+    base = decode(link.base)
+    own = {s: {**base, **decode(getattr(link, f"{s}_quirk"))} for s in (LEFT, RIGHT)}
+    held = {s: own[s] if (staged := getattr(link, f"{s}_staged")) is None else decode(staged) for s in (LEFT, RIGHT)}
+    agreed = {name: held[LEFT].get(name, value) for name, value in base.items() if name != UNDONE_HERE}
+    kept = {
+        side: {name: values[name] for name, value in agreed.items() if name in values and values[name] != value}
+        for side, values in held.items()
+    }
+    decide(
+        link, now, by, "accepted", "Accepted as it is: both sides keep what they hold.", state=State.LINKED, pending=None,
+        reason="", args="", base=encode(agreed), left_staged=None, right_staged=None, left_quirk="",
+        right_quirk=encode(kept[RIGHT]) if kept[RIGHT] else "",
+    )  # fmt: skip
+
+
 def many(links: list[RecordLink], decide: Callable[[RecordLink], object]) -> tuple[list[RecordLink], list[str]]:
     """Decide each link for itself.  Returns (those done, one sentence for each that was refused)."""
     done: list[RecordLink] = []
@@ -144,7 +175,8 @@ def many(links: list[RecordLink], decide: Callable[[RecordLink], object]) -> tup
 
 
 Choice = Literal[
-    "retry", "resolve_left", "resolve_right", "approve", "promote", "join", "not_same", "hold", "release", "unlink", "relink"
+    "retry", "resolve_left", "resolve_right", "approve", "promote", "join", "not_same", "hold", "release", "accept", "unlink",
+    "relink",
 ]  # fmt: skip
 
 
@@ -166,6 +198,8 @@ def choices(link: RecordLink) -> list[Choice]:
         found += ["join", "not_same"]
     if link.state == State.HELD:
         found.append("relink" if link.reason == "unlinked" else "release")
+        if link.reason == "undone":
+            found.append("accept")
     elif link.state in (State.NEW, State.LINKED) and link.pending != Pending.PLANNED:
         found.append("hold")
         if {link.left_life, link.right_life} <= {Life.LIVE, Life.ARCHIVED}:
@@ -209,6 +243,8 @@ def decide(link: RecordLink, now: datetime, by: str, code: str, message: str, **
         # By two: a planner that read the link just before marks its write with revision + 1, which must not fit any more.
         if not rows.update(revision=F("revision") + 2, **columns):
             raise Undecidable(f"{named(link)}: it has changed meanwhile. Look at it again.")
+        if columns.get("pending") == int(Pending.CONFLICT):
+            see(RecordLink.objects.filter(pk=link.pk), now)
         Event.objects.create(
             integration_id=link.integration_id, scope_id=link.scope_id, link=link, code=code, message=message,
             actor=by[:150], at=now,

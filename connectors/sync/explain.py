@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from connectors.models import EntitySync, Event, FieldMapping, Integration, PicklistMapping, RecordChange, RecordLink
 from connectors.registry import UnknownSystem, connector_class
-from connectors.sync.plan import DELETED, Life, Pending
-from connectors.sync.rules import ARCHIVED, LEFT, OTHER, RIGHT, Side
+from connectors.sync.plan import DELETED, UNDONE_HERE, Life, Pending
+from connectors.sync.rules import LEFT, OTHER, RIGHT, Side, field_title
 from connectors.sync.values import CanonicalValues, decode
 
 REASONS = {
@@ -17,7 +17,7 @@ REASONS = {
     "changed": "A side has changed; the next run plans it.",
     "planned": "A write is planned or under way.",
     "waits for link": "It refers to a record that has no partner yet; it follows as soon as that one is linked.",
-    "waits for approval": "It was deleted on one side. Deletes wait until a person approves them.",
+    "waits for approval": "It waits until a person approves: a delete of one side, or what a reconciliation found.",
     "waits for promotion": "Records of this kind flow only on request. Promote it.",
     "waits for listing": "The other side has not been read to its end yet, so it may have a partner there.",
     "changed meanwhile": "It changed while it was being written, twice. The next run looks again.",
@@ -27,6 +27,7 @@ REASONS = {
     "ambiguous": "Another record could be its partner. A person joins them, or says that they are not the same.",
     "parked": "The other system refused it. It is tried again when the record, its mapping or the other side changes, or on request.",
     "held": "A person holds it.",
+    "undone": "What a run wrote here was undone. Nothing is written until a person releases the record.",
     "unlinked": "A person took the two records apart. Both stay as they are, and nothing flows between them.",
     "deleted": "Its partner was deleted. By the settings this record stays as it is.",
     "merged": "It was merged into another record on one side. A person decides.",
@@ -154,7 +155,7 @@ def _fields(link: RecordLink) -> list[dict[str, object]]:
         now[side] = decode(staged) if staged is not None else (held[side] if link.base else {})
     gone = Life.GONE in (link.left_life, link.right_life)
     found: list[dict[str, object]] = []
-    for name in sorted({*base, *now[LEFT], *now[RIGHT]} - {DELETED}):
+    for name in sorted({*base, *now[LEFT], *now[RIGHT]} - {DELETED, UNDONE_HERE}):
         left, right = now[LEFT].get(name), now[RIGHT].get(name)
         # A side may hold the agreed value in a form of its own (cut, rounded): it agrees while that has not changed.
         unchanged = all(now[side].get(name) == held[side].get(name) for side in living)
@@ -236,6 +237,9 @@ def sentence_of(link: RecordLink, waited: Mapping[str, RecordLink] | None = None
     if link.reason in ("held", "unlinked") and (args.get("by") or args.get("why")):
         by, why = (str(args.get(word) or "") for word in ("by", "why"))
         return " ".join([sentence, *([f"By {by}."] if by else []), *([f"Why: {why}"] if why else [])])
+    if link.reason == "undone":
+        by = f" by {args['by']}" if args.get("by") else ""
+        return f"What run {args.get('run')} wrote here was undone{by}. Nothing is written until a person releases the record."
     if args.get("why") == "company" and not args.get("value"):
         return f"It belongs to no company ({args.get('field')} is empty) and is left out. Nothing is written and nothing deleted."
     if link.reason == "outside" and args.get("why"):
@@ -260,6 +264,8 @@ def _waits(target: RecordLink) -> str:
     title = short_title(target)
     if target.reason == "unlinked":
         return f"{title} was unlinked by a person, so this waits until it is linked again."
+    if target.reason == "undone":
+        return f"{title} was undone and is held, so this waits until it is released."
     if target.state == RecordLink.State.HELD:
         return f"{title} is held by a person, so this waits until it is released."
     if target.pending == Pending.SKIPPED:
@@ -308,14 +314,6 @@ def _deleted(link: RecordLink, args: Mapping[str, object]) -> str:
 
 
 # Values as text
-
-
-def field_title(name: str) -> str:
-    """Return a mapping's two fields as a person reads them."""
-    if name == ARCHIVED:
-        return "Inactive"
-    left, both, right = name.partition(">")
-    return f"{left.lstrip('@')} = {right.lstrip('@')}" if both else name
 
 
 def keys_in(value: object) -> list[str]:

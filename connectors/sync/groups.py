@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from connectors.contract import Kind, KnowsAbsence, Record, Values
+from connectors.contract import KnowsAbsence, Record, Values
 from connectors.models import RecordLink, Run
 from connectors.sync import guards, store
 from connectors.sync.context import Context, EmptySide
 from connectors.sync.matching import LINKED, NEW
-from connectors.sync.plan import Life, Pending
+from connectors.sync.plan import APPROVAL, Life, Pending
 from connectors.sync.rules import Pair, Side
+from connectors.sync.sheet import UNAPPROVED
 from connectors.sync.values import decode, encode
 
 LOOK_UP = 500
@@ -30,54 +31,100 @@ def pull_groups(ctx: Context, side: Side) -> None:
 
 
 def _pull_group(ctx: Context, side: Side, entity: str, group: str, pairs: Sequence[Pair]) -> None:
-    told: set[str] = set()
-    for page in ctx.connectors[side].snapshot(entity, group, ctx.scope_key(side)):
+    connector = ctx.connectors[side]
+    # Where absence means something the whole report is judged before any of it is staged.  Whoever reads it holds it, too.
+    knows = isinstance(connector, KnowsAbsence)
+    held: list[Sequence[Record]] = []
+    for page in connector.snapshot(entity, group, ctx.scope_key(side)):
         ctx.world.point("page read")
         ctx.reads[side] += len(page.records)
-        told.update(record.id for record in page.records)
-        with ctx.transaction("stage group"):
-            for pair in pairs:
-                _stage(ctx, pair, side, group, page.records)
-    connector = ctx.connectors[side]
+        if knows:
+            held.append(page.records)
+        else:
+            _stage_page(ctx, side, group, pairs, page.records)
     values = connector.absent(entity, group) if isinstance(connector, KnowsAbsence) else None
+    missing: dict[int, list[str]] = {}
     if values is not None:
-        if not told and not ctx.run.guard.get("accepted"):
-            _expect_nothing(ctx, side, entity, group, pairs)
-        for pair in pairs:
-            _stage_absent(ctx, pair, side, group, told, values)
-
-
-def _expect_nothing(ctx: Context, side: Side, entity: str, group: str, pairs: Sequence[Pair]) -> None:
-    """A report without a single row would set everything to nothing: that is believed of a few records only."""
-    filled, links = 0, 0
+        told = {record.id for records in held for record in records}
+        missing = {pair.id: _missing(pair, side, told) for pair in pairs}
+        if not ctx.run.guard.get("accepted"):
+            _expect_nothing(ctx, side, group, pairs, missing, values, silent=not told)
+    for records in held:
+        _stage_page(ctx, side, group, pairs, records)
     for pair in pairs:
-        names = _names(pair, side, group)
-        kinds = {name for name in names if pair.by_name[name].kind in (Kind.MONEY, Kind.DECIMAL, Kind.INTEGER)}
-        rows = RecordLink.objects.filter(entity_sync=pair.id, ended=0).exclude(base="").values_list("base")
-        for (base,) in store.read(rows):
-            links += 1
-            told = decode(base)
-            filled += any(str(told.get(name) or "0").strip("0.") for name in kinds)
-    if guards.too_many(filled, links):
-        raise EmptySide(
-            f"The {group} report on the {side} mentions no {entity} at all, though {filled} of {links} had figures. Nothing was "
-            "written. Look at the report there; then run again, or accept it on the run's page."
+        # A record that a complete report does not mention (it owes nothing) has the values that absence means.
+        for block in store.blocks(missing.get(pair.id, ()), ABSENT):
+            _stage_page(ctx, side, group, [pair], _absentees(pair, side, block, values or {}))
+
+
+def _stage_page(ctx: Context, side: Side, group: str, pairs: Sequence[Pair], records: Sequence[Record]) -> None:
+    with ctx.transaction("stage group"):
+        for pair in pairs:
+            _stage(ctx, pair, side, group, records)
+
+
+def _missing(pair: Pair, side: Side, told: set[str]) -> list[str]:
+    """Return the ids of a pair's records that a report did not tell of."""
+    rows = RecordLink.objects.filter(
+        **{"entity_sync": pair.id, f"{side}_life__in": [Life.LIVE, Life.ARCHIVED], "ended": 0}
+    ).values_list(f"{side}_id")
+    return [str(record_id) for (record_id,) in store.read(rows) if record_id not in told]
+
+
+def _absentees(pair: Pair, side: Side, ids: Sequence[object], values: Values) -> list[Record]:
+    return [Record(pair.entity(side).name, str(record_id), values) for record_id in ids]
+
+
+def _expect_nothing(
+    ctx: Context, side: Side, group: str, pairs: Sequence[Pair], missing: Mapping[int, Sequence[str]], values: Values, *,
+    silent: bool,
+) -> None:  # fmt: skip
+    """A report that leaves records out would set their figures to nothing: that is believed of a few at a time.
+
+    Most records may well have no figure and be left out by every report; only those that lose one are counted.
+    """
+    counts = {
+        pair.id: RecordLink.objects.filter(entity_sync=pair.id, ended=0).exclude(base="").count() for pair in pairs
+    }
+    links = sum(counts.values())
+    if not guards.too_many(sum(map(len, missing.values())), links):
+        return
+    falling = sum(_falling(ctx, pair, side, group, missing[pair.id], values) for pair in pairs)
+    if guards.too_many(falling, links):
+        name = pairs[0].entity(side).name
+        told = (
+            f"mentions no {name} at all, though {falling} of {links} had figures"
+            if silent
+            else f"no longer mentions {falling} {name} records of {links} that had figures, which would become nothing"
         )
+        raise EmptySide(
+            f"The {group} report on the {side} {told}. Nothing was written. Look at the report there; then run again, or "
+            "accept it on the run's page."
+        )
+
+
+def _falling(ctx: Context, pair: Pair, side: Side, group: str, ids: Sequence[str], values: Values) -> int:
+    """Count the records that hold something where absence means nothing."""
+    absent = ctx.mappers[pair.id].canonical(
+        side, Record(pair.entity(side).name, "", values), lambda entity, wanted: None
+    )
+    emptied = [name for name in _names(pair, side, group) if name in absent and _is_nothing(absent[name])]
+    count = 0
+    for block in store.blocks(ids, LOOK_UP):
+        for _, _, staged, quirk, base, pending, _ in _rows(pair, side, block):
+            if pending in OPEN_TO_NEWS:
+                now = {**decode(base), **decode(quirk)} if staged is None else decode(staged)
+                count += any(not _is_nothing(now.get(name)) for name in emptied)
+    return count
+
+
+def _is_nothing(value: object) -> bool:
+    """Whether a canonical value is empty or zero."""
+    return value in (None, "", False) or not str(value).strip("-0.")
 
 
 def _names(pair: Pair, side: Side, group: str) -> set[str]:
     return {rule.name for rule in pair.merged if (own := rule.of(side)) is not None and own.group == group}
-
-
-def _stage_absent(ctx: Context, pair: Pair, side: Side, group: str, told: set[str], values: Values) -> None:
-    """A record that a complete report does not mention (it owes nothing) has the values that absence means."""
-    rows = RecordLink.objects.filter(
-        **{"entity_sync": pair.id, f"{side}_life__in": [Life.LIVE, Life.ARCHIVED], "ended": 0}
-    ).values_list(f"{side}_id")
-    missing = [str(record_id) for (record_id,) in store.read(rows) if record_id not in told]
-    for block in store.blocks(missing, ABSENT):
-        with ctx.transaction("stage group"):
-            _stage(ctx, pair, side, group, [Record(pair.entity(side).name, str(name), values) for name in block])
 
 
 def groups_of(pair: Pair, side: Side) -> list[str]:
@@ -85,21 +132,25 @@ def groups_of(pair: Pair, side: Side) -> list[str]:
     return sorted({own.group for rule in pair.merged if (own := rule.of(side)) is not None and own.group})
 
 
+def _rows(pair: Pair, side: Side, ids: Sequence[object]) -> list[store.Row]:
+    rows = RecordLink.objects.filter(
+        **{
+            "entity_sync": pair.id,
+            f"{side}_id__in": ids,
+            f"{side}_life__in": [Life.LIVE, Life.ARCHIVED],
+            "state__in": [NEW, LINKED],
+            "ended": 0,
+        }
+    ).values_list("id", f"{side}_id", f"{side}_staged", f"{side}_quirk", "base", "pending", "args")
+    return store.read(rows)
+
+
 def _stage(ctx: Context, pair: Pair, side: Side, group: str, records: Sequence[Record]) -> None:
     names = _names(pair, side, group)
     told = {record.id: record for record in records}
     updates: list[store.Row] = []
     for block in store.blocks(list(told), LOOK_UP):
-        rows = RecordLink.objects.filter(
-            **{
-                "entity_sync": pair.id,
-                f"{side}_id__in": block,
-                f"{side}_life__in": [Life.LIVE, Life.ARCHIVED],
-                "state__in": [NEW, LINKED],
-                "ended": 0,
-            }
-        ).values_list("id", f"{side}_id", f"{side}_staged", f"{side}_quirk", "base", "pending")
-        for link_id, record_id, staged, quirk, base, pending in store.read(rows):
+        for link_id, record_id, staged, quirk, base, pending, args in _rows(pair, side, block):
             if pending not in OPEN_TO_NEWS:
                 continue
             values = ctx.mappers[pair.id].canonical(side, told[record_id], lambda entity, wanted: None)
@@ -110,6 +161,8 @@ def _stage(ctx: Context, pair: Pair, side: Side, group: str, records: Sequence[R
                 continue
             text = encode(now)
             if text != staged:
-                updates.append((text, int(Pending.DIRTY), "changed", "", ctx.run.pk, link_id))
+                unapproved = pending == Pending.WAITING and args == UNAPPROVED
+                why = (int(Pending.WAITING), APPROVAL, args) if unapproved else (int(Pending.DIRTY), "changed", "")
+                updates.append((text, *why, ctx.run.pk, link_id))
     columns = (f"{side}_staged", "pending", "reason", "args", "touched_run")
     store.update_many(RecordLink, columns, ("id",), updates, bump="revision")

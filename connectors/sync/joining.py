@@ -12,17 +12,13 @@ from django.db.models.functions import Replace
 
 from connectors.models import EntitySync, Promotion, RecordLink, Stranger
 from connectors.sync.decisions import decide, expect, named
-from connectors.sync.matching import bounds_of, elsewhere, leave_to, namesakes, strangers
+from connectors.sync.matching import NOTHING, bounds_of, elsewhere, leave_to, namesakes, strangers
 from connectors.sync.plan import Life, Pending
+from connectors.sync.problems import see
 from connectors.sync.rules import LEFT, OTHER, RIGHT, Side, match_hashes
 from connectors.sync.values import decode, encode
 
 State = RecordLink.State
-# What a link holds of a side where there is no record.
-NOTHING: dict[str, object] = {
-    "entity": "", "id": None, "version": "", "modified": "", "life": int(Life.NONE), "match": "", "match2": None,
-    "staged": None, "quirk": "",
-}  # fmt: skip
 TEXTS = ("base", "left_staged", "left_quirk", "right_staged", "right_quirk")
 MOST = 50  # candidates of one record that are shown
 
@@ -87,12 +83,12 @@ def _joined(left: RecordLink, right: RecordLink, now: datetime, by: str) -> Reco
         integration=sync.integration_id, left_entity=sync.left_entity, right_entity=sync.right_entity
     ).exclude(family=sync.family)
     leave_to(dict(rivals.values_list("pk", "family")), sync.integration_id, [left.pk])
-    _point_to(left, right.key)
+    _point_to(left, right.key, now)
     _free(freed, now, by)
     return left
 
 
-def _point_to(link: RecordLink, old: str) -> None:
+def _point_to(link: RecordLink, old: str, now: datetime) -> None:
     """What referred to the link that is over refers to the one that goes on, and may find its own partner by it."""
     RecordLink.objects.filter(waits_on__in=[old, link.key]).exclude(
         Q(pending=Pending.PLANNED) | Q(state__in=[State.HELD, State.ENDED, State.DISCONNECTED])
@@ -108,10 +104,10 @@ def _point_to(link: RecordLink, old: str) -> None:
         rows = RecordLink.objects.filter(pk__in=referring[start : start + 500])
         rows.update(**renamed, revision=F("revision") + 2)
         for row in rows.filter(base="").select_related("entity_sync"):
-            _match_anew(row)
+            _match_anew(row, now)
 
 
-def _match_anew(row: RecordLink) -> None:
+def _match_anew(row: RecordLink, now: datetime) -> None:
     """A record that matches by what it refers to may have found its namesake: then a person is asked about them, too."""
     if row.left_id is not None and row.right_id is not None:
         return
@@ -128,6 +124,7 @@ def _match_anew(row: RecordLink) -> None:
                 args=encode({"side": own}),
                 revision=F("revision") + 2,
             )
+        see(RecordLink.objects.filter(pk__in=[row.pk, *found]), now)
 
 
 def not_same(link: RecordLink, other: RecordLink | None = None, *, now: datetime, by: str = "") -> int:

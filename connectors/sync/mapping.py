@@ -26,10 +26,11 @@ from connectors.sync.values import Canonical, CanonicalValues, canonical_datetim
 class Unfit(Exception):
     """A value that the other side can't take.  The record is parked with this sentence; the rest of the run goes on."""
 
-    def __init__(self, code: str, field_name: str, message: str, *, option: str = "") -> None:
+    def __init__(self, code: str, field_name: str, message: str, *, option: str = "", named: bool = False) -> None:
         super().__init__(message)
         self.code, self.field, self.message = code, field_name, message
-        self.option = option  # the key of the option that it is about, where that is no label but an id
+        self.option = option  # the key of the option that it is about
+        self.named = named  # the sentence says the option's label, not only its key
 
 
 class Unlinked(Exception):
@@ -262,7 +263,8 @@ def _option(rule: FieldRule, target: Field, side: Side, value: Canonical) -> Val
         target.name,
         f"The option {label!r} has no partner in {target.label or target.name} on the {side}. Map it in the picklist, or add an "
         "option with the same label there.",
-        option=unknown if label == unknown else "",
+        option=unknown,
+        named=label != unknown,
     )
 
 

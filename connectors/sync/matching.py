@@ -15,6 +15,11 @@ from connectors.sync.values import CanonicalValues, decode, encode
 
 NEW, LINKED, HELD, ENDED, DISCONNECTED = 0, 1, 2, 3, 4  # RecordLink.State
 LOOK_UP = 500
+# What a link holds of a side where there is no record.
+NOTHING: dict[str, object] = {
+    "entity": "", "id": None, "version": "", "modified": "", "life": int(Life.NONE), "match": "", "match2": None,
+    "staged": None, "quirk": "",
+}  # fmt: skip
 
 
 class Candidate(NamedTuple):
@@ -22,6 +27,7 @@ class Candidate(NamedTuple):
 
     id: int
     key: str
+    revision: int
     free: bool  # it may be joined: nobody holds it, and it has no record on this side
     bounds: str  # why its record is out of bounds
     held: bool
@@ -33,7 +39,7 @@ BY_MATCH = store.Prepared(
             "integration": integration, "family": family, f"{column}__in": hashes,
             f"{OTHER[side]}_life__in": [Life.LIVE, Life.ARCHIVED], "state__in": [NEW, HELD], "ended": 0,
         }
-    ).values_list("id", "key", f"{side}_id", f"{OTHER[side]}_id", column, "entity_sync", "state", "reason", "args")
+    ).values_list("id", "key", f"{side}_id", f"{OTHER[side]}_id", column, "entity_sync", "state", "reason", "args", "revision")
 )  # fmt: skip
 
 
@@ -62,13 +68,13 @@ def candidates_for(
         hashes = sorted({value for by_hash in wanted for value in by_hash})
         for block in store.blocks(hashes, LOOK_UP):
             rows = BY_MATCH.read(integration, family, block, side=own, column=column)
-            for link_id, key, own_id, other_id, match, entity_sync, state, reason, args in rows:
+            for link_id, key, own_id, other_id, match, entity_sync, state, reason, args, revision in rows:
                 if state == HELD and own_id is not None:
                     continue  # both records are known
                 if elsewhere(reason, args):
                     continue
                 candidate = Candidate(
-                    link_id, str(key), state == NEW and own_id is None, bounds_of(reason, args), state == HELD
+                    link_id, str(key), revision, state == NEW and own_id is None, bounds_of(reason, args), state == HELD
                 )
                 for by_hash in wanted:
                     for record_id, pair_id in by_hash.get(str(match), ()):
@@ -107,7 +113,7 @@ def namesakes(link: RecordLink) -> list[int]:
     known = strangers([pair], side, [own_record]) if rows else set()
     found = [
         link_id
-        for link_id, _, own_id, other_id, _, entity_sync, _, reason, args in rows
+        for link_id, _, own_id, other_id, _, entity_sync, _, reason, args, _ in rows
         if not elsewhere(reason, args)
         and own_id is None
         and entity_sync == pair
@@ -143,7 +149,7 @@ def leave_to(rivals: Mapping[int, str], integration: int, links: Sequence[int]) 
                 }
             ).update(
                 pending=int(Pending.SKIPPED), reason="outside", args=encode({"why": FAMILY, "side": side}),
-                revision=F("revision") + 1,
+                revision=F("revision") + 2,
             )  # fmt: skip
 
 

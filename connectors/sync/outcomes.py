@@ -9,14 +9,16 @@ from datetime import datetime
 from django.db.models import F, Q
 
 from connectors.contract import Fetched, Operation, Outcome, Record, Result, RetryableError, Safe, Unanswered, Verb
-from connectors.models import Promotion, RecordChange, RecordLink
+from connectors.models import Promotion, RecordChange, RecordLink, Run
 from connectors.sync import store
 from connectors.sync.context import Context, modified_text
-from connectors.sync.matching import ENDED, LINKED
-from connectors.sync.plan import DELETED, Life, Pending
+from connectors.sync.matching import ENDED, HELD, LINKED
+from connectors.sync.plan import DELETED, UNDONE_HERE, Life, Pending
 from connectors.sync.planning import release, rest
+from connectors.sync.problems import key_of, see
 from connectors.sync.pull import fetch_and_stage, stage_records
 from connectors.sync.rules import ARCHIVED, OTHER, Pair, Side
+from connectors.sync.undone import of_undo, undone_row, withdraw_promotions
 from connectors.sync.values import CanonicalValues, decode, encode
 
 
@@ -66,7 +68,9 @@ OPEN_WRITES = store.Prepared(
 )
 
 
-STILL_OPEN = store.Prepared(lambda ids: RecordChange.objects.filter(pk__in=ids, open__in=[2, 3]).values_list("id"))
+STILL_OPEN = store.Prepared(
+    lambda ids: RecordChange.objects.filter(pk__in=ids, open__in=[2, 3]).values_list("id", "run__purpose")
+)
 
 
 def record_outcomes(
@@ -87,17 +91,17 @@ def record_outcomes(
     keep = any(o.result is Result.UNKNOWN for _, o in answers)
     if keep:
         answers = [(i, replace(o, result=Result.UNKNOWN) if o.result is Result.LATER else o) for i, o in answers]
-    written = [(i, o) for i, o in answers if o.result is Result.WRITTEN]
-    refused = [(i, o) for i, o in answers if o.result in (Result.REJECTED, Result.EXISTS)]
     with ctx.transaction("record outcomes"):
-        still = set(STILL_OPEN.read([item.change_id for item, _ in answers]))
-        if len(still) < len(answers):  # somebody else has settled some of them meanwhile
-            answers = [(i, o) for i, o in answers if (i.change_id,) in still]
-            written = [(i, o) for i, o in written if (i.change_id,) in still]
-            refused = [(i, o) for i, o in refused if (i.change_id,) in still]
-        _store_written(ctx, pair, side, written, keep=keep)
+        still: dict[int, str] = dict(STILL_OPEN.read([item.change_id for item, _ in answers]))
+        answers = [(i, o) for i, o in answers if i.change_id in still]  # the others somebody else has settled meanwhile
+        undoing = Run.Purpose.UNDO in still.values()  # asked of the rows: who settles them may be another run
+        if undoing:
+            answers = [(i, _gone_already(i, o)) for i, o in answers]
+        written = [(i, o) for i, o in answers if o.result is Result.WRITTEN]
+        refused = [(i, o) for i, o in answers if o.result in (Result.REJECTED, Result.EXISTS)]
+        _store_written(ctx, pair, side, written, keep=keep, undoing=undoing)
         for item, outcome in refused:
-            _store_refused(ctx, pair, side, item, outcome)
+            _store_refused(ctx, pair, side, item, outcome, undoing=undoing)
         _store_others(ctx, answers)
         done = [] if keep else [item.change_id for item, o in answers if o.result is not Result.WRITTEN]
         if done:
@@ -107,6 +111,13 @@ def record_outcomes(
     if moved:
         _look_again(ctx, pair, side, moved)
     _raise_if_unfinished(answers, ctx.world.now())
+
+
+def _gone_already(item: Item, outcome: Outcome) -> Outcome:
+    """A record that was to be deleted and is not there: that is what an undo wanted."""
+    if outcome.result is not Result.GONE or item.operation.verb is not Verb.DELETE:
+        return outcome
+    return replace(outcome, result=Result.WRITTEN, message="It was gone already.")
 
 
 def _read_back(
@@ -184,7 +195,7 @@ LINK_SET = (
 
 
 def _store_written(
-    ctx: Context, pair: Pair, side: Side, written: Sequence[tuple[Item, Outcome]], *, keep: bool
+    ctx: Context, pair: Pair, side: Side, written: Sequence[tuple[Item, Outcome]], *, keep: bool, undoing: bool
 ) -> None:  # fmt: skip
     if not written:
         return
@@ -192,9 +203,14 @@ def _store_written(
     others = _other_open([item.link_id for item, _ in written], side)
     keys = _answered_keys(ctx, pair, side, written)
     rows, changes, released, promoted = [], [], set(), []
+    args, before = of_undo([item.change_id for item, _ in written]) if undoing else ("", {})
     for item, outcome in written:
         link = links[item.link_id]
-        rows.append(_written_row(ctx, pair, side, item, outcome, link, keys, item.link_id in others))
+        if undoing:
+            told = _told(ctx, pair, side, item, outcome, keys)
+            rows.append(undone_row(ctx, pair, side, item, outcome, link, told, before[item.change_id], args))
+        else:
+            rows.append(_written_row(ctx, pair, side, item, outcome, link, keys, item.link_id in others))
         record_id = outcome.id or item.operation.id
         sent = () if keep else ("",)
         changes.append(("written", None, record_id, outcome.version, outcome.message[:1000], *sent, item.change_id))
@@ -208,11 +224,15 @@ def _store_written(
         RecordChange.objects.filter(link__in=others, side=OTHER[side], open=1).update(
             link_revision=F("link_revision") + 1
         )
-    told = ("status", "open", "record_id", "version", "message", *(() if keep else ("sent",)))
-    store.update_many(RecordChange, told, ("id",), changes)
+    answered = ("status", "open", "record_id", "version", "message", *(() if keep else ("sent",)))
+    store.update_many(RecordChange, answered, ("id",), changes)
     if released:
         release(ctx, released)
-    if side in pair.on_request and promoted:
+    if undoing:
+        gone = (Verb.DELETE, Verb.ARCHIVE)
+        removed = [item.link_id for item, _ in written if item.operation.verb in gone and not item.after]
+        withdraw_promotions(removed, ctx.run.pk)
+    elif side in pair.on_request and promoted:
         _promotions_done(ctx, pair, OTHER[side], promoted)
 
 
@@ -247,6 +267,8 @@ def _written_row(
             None, "", "", None, ctx.run.pk, link.id,
         )  # fmt: skip
     base = {**decode(link.base), **{n: v for n, v in item.after.items() if n in pair.tracked}}
+    if verb is Verb.RESTORE:
+        base.pop(UNDONE_HERE, None)
     quirk = {n: v for n, v in decode(_quirk(link, side)).items() if n not in item.after}
     staged_own: CanonicalValues = _decoded(_staged(link, side)) or {}
     staged_own = {n: v for n, v in staged_own.items() if n not in item.after}
@@ -257,8 +279,7 @@ def _written_row(
     quirk_other = {n: v for n, v in decode(_quirk(link, other)).items() if n not in item.after}
     staged_other = rest(_decoded(_staged(link, other)), base, quirk_other, pair)
     if outcome.values is not None:
-        record = Record(pair.entity(side).name, record_id, outcome.values, archived=archived)
-        now = ctx.mappers[pair.id].canonical(side, record, lambda entity, i: keys.get((entity, i)))
+        now = _told(ctx, pair, side, item, outcome, keys)
         now = {n: v for n, v in now.items() if n in pair.tracked and n not in pair.reported(side)}
         now.pop(ARCHIVED, None)
         # What the write's own answer shows differently for a written field is this side's way of storing it.
@@ -274,6 +295,16 @@ def _written_row(
         int(Life.ARCHIVED if archived else Life.LIVE), pair.match_hash({**base, **own}),
         LINKED, 0, pending, reason, args, waits_on, ctx.run.pk, link.id,
     )  # fmt: skip
+
+
+def _told(
+    ctx: Context, pair: Pair, side: Side, item: Item, outcome: Outcome, keys: dict[tuple[str, str], str]
+) -> CanonicalValues:
+    """Return what a write's answer shows, as canonical values; nothing where it shows none."""
+    if outcome.values is None:
+        return {}
+    record = Record(pair.entity(side).name, outcome.id or item.operation.id, outcome.values)
+    return ctx.mappers[pair.id].canonical(side, record, lambda entity, i: keys.get((entity, i)))
 
 
 def _archived_for_a_delete(
@@ -320,7 +351,9 @@ def _decoded(text: str | None) -> CanonicalValues | None:
     return None if text is None else decode(text)
 
 
-def _store_refused(ctx: Context, pair: Pair, side: Side, item: Item, outcome: Outcome) -> None:
+def _store_refused(
+    ctx: Context, pair: Pair, side: Side, item: Item, outcome: Outcome, *, undoing: bool
+) -> None:  # fmt: skip
     message = outcome.message or "The system refused the record without saying why."
     if outcome.result is Result.EXISTS:
         message = _taken(ctx, pair, side, outcome) or message
@@ -330,19 +363,33 @@ def _store_refused(ctx: Context, pair: Pair, side: Side, item: Item, outcome: Ou
         status="rejected", open=None, code=code[:100], field=outcome.field[:100], message=message[:1000],
         fingerprint=print_, record_id=item.operation.id if item.operation.verb is not Verb.CREATE else "",
     )  # fmt: skip
-    park(ctx, item.link_id, code, outcome.field, message, side, print_)
+    if undoing:
+        leave(ctx, [item.link_id])
+    else:
+        park(ctx, item.link_id, code, outcome.field, message, side, print_)
 
 
-def park(ctx: Context, link_id: int, code: str, field_name: str, message: str, side: Side, print_: str) -> None:
+def leave(ctx: Context, link_ids: Sequence[int]) -> None:
+    """What an undo could not take back goes on as before: the next run looks whether there is anything to do."""
+    RecordLink.objects.filter(pk__in=link_ids).exclude(state=HELD).update(
+        pending=int(Pending.DIRTY), reason="changed", args="", touched_run=ctx.run.pk
+    )
+
+
+def park(
+    ctx: Context, link_id: int, code: str, field_name: str, message: str, side: Side, print_: str, *, option: str = ""
+) -> None:  # fmt: skip
     """Set a link aside with its reason until something about it changes or a person asks."""
     RecordLink.objects.filter(pk=link_id).update(
         pending=int(Pending.PARKED),
         reason="parked",
         args=encode(
             {"code": code, "field": field_name, "message": message[:1000], "side": side, "fingerprint": print_}
+            | ({"option": option} if option else {})
         ),
         touched_run=ctx.run.pk,
     )
+    see(RecordLink.objects.filter(pk=link_id), ctx.world.now(), ctx.noted)
     _promotion_failed(ctx, link_id, OTHER[side], message)
 
 
@@ -355,9 +402,9 @@ def _promotion_failed(ctx: Context, link_id: int, source: Side, message: str) ->
         ).update(status="error", reason=message[:500], link=link_id)
 
 
-def fingerprint(pair: Pair, side: Side, code: str, field_name: str) -> str:
+def fingerprint(pair: Pair, side: Side, code: str, field_name: str, option: str = "") -> str:
     """What records parked for the same cause have in common."""
-    return f"{pair.id}.{side[0]}.{code or 'rejected'}.{field_name}"[:40]
+    return key_of(pair.id, side[0], code or "rejected", field_name, option)
 
 
 def _taken(ctx: Context, pair: Pair, side: Side, outcome: Outcome) -> str:
@@ -391,7 +438,7 @@ def _store_others(ctx: Context, answers: Sequence[tuple[Item, Outcome]]) -> None
             row.update(status="conflict", open=None, code=outcome.code[:100], message=outcome.message[:1000])
             again = item.link_id not in ctx.retried
             ctx.retried.add(item.link_id)
-            RecordLink.objects.filter(pk=item.link_id).update(
+            RecordLink.objects.filter(pk=item.link_id).exclude(state=HELD).update(
                 pending=int(Pending.DIRTY if again else Pending.WAITING),
                 reason="changed" if again else "changed meanwhile",
                 touched_run=ctx.run.pk,

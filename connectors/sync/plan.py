@@ -13,7 +13,12 @@ from connectors.sync.merge import Merge, Moments, merge
 from connectors.sync.rules import ARCHIVED, LEFT, OTHER, RIGHT, Pair, Side
 from connectors.sync.values import CanonicalValues, parse_datetime
 
+APPROVAL = "waits for approval"  # the reason of a link whose writes a person must allow first
+DRIFT = "reconciliation"  # why: the reconciliation found it, and no feed has told of it
 DELETED = "~deleted"  # in a base: the delete of the other side has been carried out here by making the record inactive
+
+# In a base: an undo made one side's record inactive, and nothing else would make it active again.
+UNDONE_HERE = "~undone"
 
 
 class Life(IntEnum):
@@ -158,6 +163,8 @@ def _create(link: LinkState, ctx: Context, source: Side) -> Decision:
 
 def _both_there(link: LinkState, ctx: Context) -> Decision:
     pair = ctx.pair
+    if UNDONE_HERE in (link.base or {}) and (again := _active_again(link, pair)) is not None:
+        return again
     first = link.base is None
     moments = Moments(_moment(link, LEFT), _moment(link, RIGHT), ctx.tolerance)
     cut = {side: _cut(link, pair, side) for side in (LEFT, RIGHT)}
@@ -183,6 +190,18 @@ def _both_there(link: LinkState, ctx: Context) -> Decision:
     elif decision.writes:
         decision.pending, decision.reason = Pending.PLANNED, "planned"
     return decision
+
+
+def _active_again(link: LinkState, pair: Pair) -> Decision | None:
+    """A record that an undo made inactive, since it could not be deleted, was released: it becomes active before all else."""
+    lives = {side: link.sides[side].life for side in (LEFT, RIGHT)}
+    side = next((s for s in (RIGHT, LEFT) if lives[s] is Life.ARCHIVED and lives[OTHER[s]] is Life.LIVE), None)
+    if side is None or pair.prevented(side, Verb.RESTORE) or Verb.RESTORE not in pair.entity(side).verbs:
+        return None
+    rule = {"*": "an undo had made it inactive, and a person released it"}
+    return Decision(
+        [PlannedWrite(side, Verb.RESTORE, {ARCHIVED: True}, {ARCHIVED: False}, rule=rule)], Pending.PLANNED, "planned"
+    )
 
 
 def _update(link: LinkState, ctx: Context, side: Side, result: Merge, decision: Decision) -> Decision:

@@ -10,17 +10,17 @@ from django.db.models import Q, QuerySet
 from connectors.contract import Ref
 from connectors.models import Promotion, RecordChange, RecordLink, Run
 from connectors.sync import store
-from connectors.sync.checking import DRIFT
 from connectors.sync.compile import tolerance
 from connectors.sync.context import Context
 from connectors.sync.guards import Guard
 from connectors.sync.mapping import references, resolved
 from connectors.sync.matching import DISCONNECTED, ENDED, HELD, LINKED, NEW
+from connectors.sync.plan import APPROVAL, Decision, Life, LinkState, Pending, PlannedWrite, SideState, decide
 from connectors.sync.plan import Context as PlanContext
-from connectors.sync.plan import Decision, Life, LinkState, Pending, PlannedWrite, SideState, decide
+from connectors.sync.problems import HANDS, see
 from connectors.sync.promotions import wake
 from connectors.sync.rules import LEFT, OTHER, RIGHT, Pair, Side
-from connectors.sync.stage import WAITERS
+from connectors.sync.sheet import UNAPPROVED, WAITERS
 from connectors.sync.tolerant import Questions, asking
 from connectors.sync.values import CanonicalValues, decode, encode
 
@@ -54,13 +54,14 @@ def plan(ctx: Context) -> int:
         last = 0
         questions = Questions(ctx, pair)
         while True:
-            links = RecordLink.objects.filter(
-                entity_sync=pair.id, pending=Pending.DIRTY, id__gt=last, scope=ctx.scope.pk
-            )
+            links = RecordLink.objects.filter(entity_sync=pair.id, id__gt=last, scope=ctx.scope.pk, ended=0)
+            if ctx.run.purpose == Run.Purpose.CHECK and not adopting:
+                # Only what its listing found: ordinary edits are the next ordinary run's.
+                links = links.filter(pending=Pending.WAITING, reason=APPROVAL, args=UNAPPROVED)
+            else:
+                links = links.filter(pending=Pending.DIRTY, state__in=[NEW, LINKED])
             if ctx.aside:
                 links = links.exclude(touched_run__in=ctx.aside)
-            if ctx.run.purpose == Run.Purpose.CHECK:
-                links = links.filter(touched_run=ctx.run.pk)  # ordinary edits are the next ordinary run's
             if adopting:
                 links = links.filter(pk__in=_just_written(ctx, pair))
             rows = store.read(links.order_by("id").values_list(*COLUMNS)[:BLOCK])
@@ -126,7 +127,7 @@ class Planner:
 
     def block(self, rows: Sequence[store.Row]) -> int:
         """Decide a block and store the decisions in one transaction."""
-        states = [_link_state(row) for row in rows]
+        states = [link_state(row) for row in rows]
         self._resolve(states)
         self._promotions(states)
         context = PlanContext(self.pair, self.complete, tolerance(self.pair, self.ctx.skew), self._linkable(states))
@@ -142,8 +143,11 @@ class Planner:
             store.insert_many(RecordChange, CHANGE_COLUMNS, self.changes)
             self._respawn()
             self.questions.ask_back(alike)
+            standing = [link.id for link, decision in decisions if decision.pending in HANDS or link.id in alike]
+            if standing:
+                see(RecordLink.objects.filter(pk__in=standing), self.ctx.world.now(), self.ctx.noted)
             if self.released:
-                release(self.ctx, self.released)
+                self.ctx.released += release(self.ctx, self.released)
         return sum(1 for change in self.changes if change[5] == "planned")
 
     def _forget(self, states: Sequence[LinkState]) -> None:
@@ -211,11 +215,15 @@ class Planner:
         rows = RecordChange.objects.filter(
             link__in=[link.id for link in states], status="proposed", verb__in=["delete", "archive"]
         )
-        return set(rows.exclude(run__purpose=Run.Purpose.PREVIEW).values_list("link_id", flat=True))
+        return set(
+            rows.exclude(run__purpose__in=[Run.Purpose.PREVIEW, Run.Purpose.UNDO]).values_list("link_id", flat=True)
+        )
 
     def _store(self, link: LinkState, decision: Decision, proposed: bool) -> None:
         if self.ctx.run.approved_at is not None and (decision.writes or decision.respawn):
             return  # not approved: the next run plans it
+        if decision.respawn and self.checks:
+            decision = Decision(pending=Pending.WAITING, reason=APPROVAL)
         if decision.respawn:
             self.respawns.append((link, decision.respawn))
         base, staged, quirk = _adopted(link, decision, self.pair)
@@ -235,9 +243,12 @@ class Planner:
             if self.preview and not decision.propose:
                 pending, reason = int(Pending.DIRTY), "changed"
             elif self.checks and not decision.propose:
-                pending, reason, args = int(Pending.WAITING), "waits for approval", encode({"why": DRIFT})
+                pending, reason, args = int(Pending.WAITING), APPROVAL, UNAPPROVED
         else:
             status = "planned"
+        if self.checks and decision.pending == Pending.WAITING and decision.reason != "waits for promotion":
+            # Whatever else it waits for: no ordinary run may go on with it before somebody has approved.
+            pending, reason, args = int(Pending.WAITING), APPROVAL, UNAPPROVED if not decision.propose else args
         self.links.append(
             (
                 base,
@@ -344,7 +355,8 @@ def rest(staged: CanonicalValues | None, base: CanonicalValues, quirk: Canonical
     return encode(staged)
 
 
-def _link_state(row: store.Row) -> LinkState:
+def link_state(row: store.Row) -> LinkState:
+    """Return a link as the planner sees it, from its COLUMNS."""
     (link_id, key, revision, _state_no, base, args, *both) = row
     sides: dict[Side, SideState] = {}
     for side, values in ((LEFT, both[:7]), (RIGHT, both[7:])):

@@ -11,19 +11,25 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 
 from connectors.contract import Fetched, PermanentError
-from connectors.models import EntitySync, Promotion, RecordLink, Run
+from connectors.models import EntitySync, Promotion, RecordChange, RecordLink, Run
 from connectors.sync import store
 from connectors.sync.context import Context
 from connectors.sync.explain import REASONS
-from connectors.sync.plan import Life, Pending
-from connectors.sync.rules import LEFT, OTHER, RIGHT, Pair, Side
-from connectors.sync.values import decode
+from connectors.sync.matching import NOTHING
+from connectors.sync.plan import DELETED, UNDONE_HERE, Life, Pending
+from connectors.sync.rules import LEFT, OTHER, RIGHT, Pair, Side, match_hashes
+from connectors.sync.values import decode, encode
 from connectors.transport import redaction
 
 Status = Promotion.Status
 LOOK_UP = 500
 ALREADY = "It had its partner already."
-REFUSED = ("outside", "held", "unlinked", "ambiguous", "merged")  # reasons of links for which a request can do nothing
+# Reasons of links for which a request can do nothing.
+REFUSED = ("outside", "held", "undone", "unlinked", "ambiguous", "merged")
+# Reasons of links whose partner was deleted and is made again on request: whoever asks for a record wants it there, and the
+# request is newer than the delete, about which nothing else is to be decided. Where a person is asked about it or the delete
+# is being carried out on this side too (any other reason), the request is refused.
+MADE_AGAIN = ("deleted", "prevented", "changed")
 
 
 class NotPromotable(Exception):
@@ -94,12 +100,12 @@ def _promote(
 
     for record_id in asked:
         link = links.get(record_id)
-        if link is not None and getattr(link, f"{OTHER[source]}_id"):
+        if link is not None and _has_partner(link, OTHER[source]):
             found.already.append(record_id)
             if flagged is not None:
                 row(record_id, Status.SUCCESS, ALREADY)
-        elif link is not None and link.reason in REFUSED:
-            found.refused[record_id] = _why(link)
+        elif link is not None and not _promotable(link, OTHER[source]):
+            found.refused[record_id] = _why(link, OTHER[source])
             row(record_id, Status.ERROR, found.refused[record_id])
         elif link is not None and link.entity_sync_id != sync.pk:
             # Two entity syncs of a family share this kind of record; a flag is read for both, and the right one takes it.
@@ -117,7 +123,7 @@ def _promote(
         still.update(untold=True)
     if not waits:
         still.filter(waits=True).update(waits=False)  # a person asks for this one at once
-        _wake_links([link.pk for link in queued.values() if link is not None])
+        _let_go([link for link in queued.values() if link is not None], source)
 
 
 def _links_of(sync: EntitySync, source: Side, ids: Sequence[str]) -> QuerySet[RecordLink]:
@@ -129,12 +135,34 @@ def _links_of(sync: EntitySync, source: Side, ids: Sequence[str]) -> QuerySet[Re
             f"{source}_id__in": ids,
             "ended": 0,
         }
-    )
+    ).select_related("entity_sync")
 
 
-def _why(link: RecordLink) -> str:
+def _has_partner(link: RecordLink, target: Side) -> bool:
+    return bool(getattr(link, f"{target}_id")) and getattr(link, f"{target}_life") in (Life.LIVE, Life.ARCHIVED)
+
+
+def _promotable(link: RecordLink, target: Side) -> bool:
+    """Whether a request can do anything for a record that has no living partner."""
+    if getattr(link, f"{target}_id") is None:
+        return link.reason not in REFUSED
+    return link.reason in MADE_AGAIN
+
+
+def _why(link: RecordLink, target: Side) -> str:
     args = decode(link.args)
-    return f"{REASONS.get(link.reason, link.reason)} {args.get('why', '')}".strip()
+    deleted = "Its partner was deleted." if getattr(link, f"{target}_id") else ""
+    return f"{deleted} {REASONS.get(link.reason, link.reason)} {args.get('why', '')}".strip()
+
+
+def _let_go(links: Iterable[RecordLink], source: Side) -> None:
+    """Let the next run plan records that were asked for; about what a person must decide it tells that."""
+    target = OTHER[source]
+    free = [link for link in links if not _has_partner(link, target) and _promotable(link, target)]
+    _wake_links([link.pk for link in free if getattr(link, f"{target}_id") is None])
+    for link in free:
+        if getattr(link, f"{target}_id") is not None:
+            _begin_anew(link, source)
 
 
 def _wake_links(ids: Sequence[int]) -> None:
@@ -142,6 +170,25 @@ def _wake_links(ids: Sequence[int]) -> None:
     RecordLink.objects.filter(pk__in=ids).exclude(pending=Pending.PLANNED).update(
         pending=int(Pending.DIRTY), reason="changed", args="", revision=F("revision") + 2
     )
+
+
+def _begin_anew(link: RecordLink, source: Side) -> None:
+    """Forget a partner that was deleted: the record is alone again, as it was before it was first promoted."""
+    target = OTHER[source]
+    staged = getattr(link, f"{source}_staged")
+    now = {**decode(link.base), **decode(getattr(link, f"{source}_quirk"))} if staged is None else decode(staged)
+    # What a record is made of, but no merge looks at, is known by what was made of it.
+    made = RecordChange.objects.filter(link=link, side=target, verb="create", status=RecordChange.Status.WRITTEN)
+    first = made.order_by("-id").values_list("after", flat=True).first()
+    values = {name: v for name, v in {**decode(first), **now}.items() if name not in (DELETED, UNDONE_HERE)}
+    match, second = match_hashes(link.entity_sync.match, values)
+    own = {"match": match, "match2": second, "staged": encode(values), "quirk": ""}
+    columns = {f"{source}_{name}": value for name, value in own.items()}
+    columns |= {f"{target}_{name}": empty for name, empty in NOTHING.items()}
+    RecordLink.objects.filter(pk=link.pk, revision=link.revision, ended=0).exclude(pending=Pending.PLANNED).update(
+        **columns, base="", state=RecordLink.State.NEW, pending=int(Pending.DIRTY), reason="changed", args="", waits_on=None,
+        revision=F("revision") + 2,
+    )  # fmt: skip
 
 
 def release(syncs: Iterable[EntitySync]) -> int:
@@ -159,10 +206,8 @@ def release(syncs: Iterable[EntitySync]) -> int:
 def _release(sync: EntitySync, rows: Sequence[tuple[int, str, str]]) -> None:
     Promotion.objects.filter(pk__in=[row[0] for row in rows], status=Status.QUEUED).update(waits=False)
     for source in (LEFT, RIGHT):
-        links = _links_of(sync, source, [row[2] for row in rows if row[1] == source])
         # What a person must decide about stays as it is: the run ends the request with that reason.
-        free = links.filter(**{f"{OTHER[source]}_id": None}).exclude(reason__in=REFUSED)
-        _wake_links(list(free.values_list("pk", flat=True)))
+        _let_go(_links_of(sync, source, [row[2] for row in rows if row[1] == source]), source)
 
 
 def requeue(ids: Iterable[int], *, by: User | None, now: datetime, at_once: bool) -> dict[EntitySync, Requested]:
@@ -184,8 +229,26 @@ def requeue(ids: Iterable[int], *, by: User | None, now: datetime, at_once: bool
 
 def withdraw(promotions: Iterable[int], *, by: str = "") -> int:
     """Take queued requests back, but not where the write is planned already.  Returns how many."""
-    rows = Promotion.objects.filter(pk__in=list(promotions), status=Status.QUEUED)
-    return rows.exclude(link__pending=Pending.PLANNED).update(
+    done = 0
+    with transaction.atomic():
+        for block in store.blocks(promotions, LOOK_UP):
+            asked = Promotion.objects.filter(**{"pk__in": block, "status": Status.QUEUED}).select_related("entity_sync")
+            places: dict[tuple[EntitySync, str], dict[str, int]] = {}
+            for promotion in asked:
+                places.setdefault((promotion.entity_sync, promotion.side), {})[promotion.external_id] = promotion.pk
+            for (sync, side), ids in places.items():
+                done += _withdraw(sync, LEFT if side == LEFT else RIGHT, ids, by)
+    return done
+
+
+def _withdraw(sync: EntitySync, source: Side, ids: Mapping[str, int], by: str) -> int:
+    """`ids`: record -> its queued request, which may be older than the record's link."""
+    links = _links_of(sync, source, list(ids))
+    # A planner that has seen the request a moment ago must not meet the link any more.
+    links.exclude(pending=Pending.PLANNED).update(revision=F("revision") + 2)
+    late = set(links.filter(pending=Pending.PLANNED).values_list(f"{source}_id", flat=True))
+    free = [promotion for record_id, promotion in ids.items() if record_id not in late]
+    return Promotion.objects.filter(pk__in=free, status=Status.QUEUED).update(
         status=Status.WITHDRAWN, reason=f"Taken back by {by or 'a person'}."
     )
 
@@ -205,7 +268,7 @@ def wake(ctx: Context) -> None:
 
 def close_promotions(ctx: Context) -> None:
     """Tell at the end of a run what became of the requests that no write has answered; the others stay queued."""
-    if ctx.run.proposes or ctx.run.mode == Run.Mode.REPORTS:
+    if ctx.run.proposes or ctx.run.mode == Run.Mode.REPORTS or ctx.run.purpose == Run.Purpose.UNDO:
         return
     queued = _queued(ctx.pairs)
     if not queued:
@@ -251,8 +314,7 @@ def _close(promotion: int, link: RecordLink, target: Side) -> None:
         more = told.get("message") or told.get("why") or ""
         _end(promotion, f"{REASONS.get(link.reason, link.reason)} {more}".strip(), link)
         return
-    there = getattr(link, f"{target}_id") and getattr(link, f"{target}_life") in (Life.LIVE, Life.ARCHIVED)
-    if there and link.pending != Pending.PLANNED:  # a write under way answers the request itself
+    if _has_partner(link, target) and link.pending != Pending.PLANNED:  # a write under way answers the request itself
         Promotion.objects.filter(pk=promotion, status=Promotion.Status.QUEUED).update(
             status=Promotion.Status.SUCCESS, reason="It found its partner.", link=link
         )

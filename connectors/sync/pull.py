@@ -33,20 +33,26 @@ def pull(ctx: Context) -> None:
         name = f"{side} reports"
         if name in ctx.run.progress.get("pulled", []):
             continue
-        if comprehensive or reports or not ctx.scope.last_full_at:
+        if (comprehensive or reports or not ctx.scope.last_full_at) and ctx.run.purpose != Run.Purpose.CHECK:
             pull_groups(ctx, side)
             _mark_pulled(ctx, name)
     settle_touched(ctx)
 
 
-def read_changes(ctx: Context) -> None:
-    """Stage what the feeds tell since their cursors, and nothing else: a feed that is to be listed is left alone."""
+def read_changes(ctx: Context) -> set[int]:
+    """Stage what the feeds tell since their cursors, and nothing else: a feed that is to be listed is left alone.
+
+    Returns the ids of the links whose records were told.
+    """
+    ctx.told = told = set[int]()
     cursors = {(cursor.side, cursor.feed): cursor for cursor in ctx.scope.cursors.all()}
     for side in (LEFT, RIGHT):
         for feed, wanted in ctx.feeds(side).items():
             cursor = cursors.get((side, feed))
             if cursor is not None and cursor.phase == Cursor.Phase.DELTA and _read_in_delta(ctx, side, feed):
                 _round(ctx, cursor, side, feed, wanted, comprehensive=False)
+    ctx.told = None
+    return told
 
 
 def _read_in_delta(ctx: Context, side: Side, feed: str) -> bool:
@@ -91,11 +97,13 @@ def _read_pages(ctx: Context, cursor: Cursor, side: Side, feed: str, wanted: dic
     for page in pages:
         ctx.world.point("page read")
         ctx.reads[side] += len(page.records)
-        staging = Staging(ctx, side, by_values)
+        staging = Staging(ctx, side, by_values, drift=listing and ctx.run.purpose == Run.Purpose.CHECK)
         staging.prepare(page.records, page.gone)
         last = page.last
         with ctx.transaction("stage page"):
             staging.apply()
+            if ctx.told is not None:
+                ctx.told.update(staging.seen)
             if seen is not None:
                 seen.add(staging.seen)
                 cursor.seen = seen.content
@@ -135,14 +143,16 @@ def _refetch(ctx: Context, side: Side, touched: Sequence[tuple[str, str]]) -> No
         fetch_and_stage(ctx, side, entity, ids, by_values=True)
 
 
-def fetch_and_stage(ctx: Context, side: Side, entity: str, ids: Sequence[str], *, by_values: bool = False) -> set[str]:
+def fetch_and_stage(
+    ctx: Context, side: Side, entity: str, ids: Sequence[str], *, by_values: bool = False, drift: bool = False
+) -> set[str]:
     """Read these records now and stage what came.  Returns the ids that are proved to be gone."""
     gone: set[str] = set()
     for block in store.blocks(ids, LOOK_UP):
         asked = [str(record_id) for record_id in block]
         fetched = ctx.connectors[side].fetch(entity, asked, ctx.wanted(side, entity))
         ctx.reads[side] += len(fetched.records)
-        staging = Staging(ctx, side, frozenset([entity]) if by_values else frozenset())
+        staging = Staging(ctx, side, frozenset([entity]) if by_values else frozenset(), drift=drift)
         staging.prepare(fetched.records, fetched.gone)
         with ctx.transaction("stage fetched"):
             staging.apply()
@@ -168,7 +178,7 @@ def _missing(ctx: Context, cursor: Cursor, side: Side, feed: str, seen: Bitmap) 
             cursor.value, cursor.seen = "", b""
             cursor.save(update_fields=["value", "seen"])
             raise EmptySide(sentence)
-        fetch_and_stage(ctx, side, entity, absent)
+        fetch_and_stage(ctx, side, entity, absent, drift=ctx.run.purpose == Run.Purpose.CHECK)
     cursor.phase, cursor.seen = Cursor.Phase.DELTA, b""
     cursor.complete_at = ctx.world.now()
     cursor.round += 1

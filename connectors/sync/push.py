@@ -23,11 +23,11 @@ from connectors.contract import (
     Value,
     Verb,
 )
-from connectors.models import Integration, RecordChange, RecordLink, Scope
+from connectors.models import Integration, RecordChange, RecordLink, Run, Scope
 from connectors.sync import store
 from connectors.sync.context import Context, FenceLost
 from connectors.sync.mapping import Unfit, Unlinked, references
-from connectors.sync.outcomes import Item, fingerprint, park, record_outcomes
+from connectors.sync.outcomes import Item, fingerprint, leave, park, record_outcomes
 from connectors.sync.plan import Pending
 from connectors.sync.pull import fetch_and_stage
 from connectors.sync.rules import LEFT, OTHER, RIGHT, Pair, Side
@@ -70,7 +70,9 @@ class Ready:
 def push(ctx: Context) -> int:
     """Write everything that is planned in this run, in dependency order.  Returns how many writes were sent."""
     sent = 0
-    for pair in ctx.acting:
+    # An undo goes backwards: what refers to a record goes before the record.  What it makes again waits for its turn.
+    pairs = ctx.acting[::-1] if ctx.run.purpose == Run.Purpose.UNDO else ctx.acting
+    for pair in pairs:
         for side in (RIGHT, LEFT):
             while True:
                 more, deferred = _sweep(ctx, pair, side)
@@ -193,7 +195,7 @@ def _by_label(ctx: Context, pair: Pair, side: Side, unfit: Unfit) -> Unfit:
     source = OTHER[side]
     rules = (rule for rule in pair.rules if (target := rule.of(side)) is not None and target.name == unfit.field)
     own = next((field for rule in rules if (field := rule.of(source)) is not None), None)
-    if not unfit.option or own is None:
+    if not unfit.option or unfit.named or own is None:
         return unfit
     try:
         options = ctx.connectors[source].options(pair.entity(source).name, own.name)
@@ -230,7 +232,7 @@ def _store_refused(
         return
     with ctx.transaction("store refused"):
         for change_id, link_id, unfit in parked:
-            print_ = fingerprint(pair, side, unfit.code, unfit.field)
+            print_ = fingerprint(pair, side, unfit.code, unfit.field, unfit.option)
             RecordChange.objects.filter(pk=change_id).update(
                 status="rejected",
                 open=None,
@@ -239,7 +241,10 @@ def _store_refused(
                 message=unfit.message[:1000],
                 fingerprint=print_,
             )
-            park(ctx, link_id, unfit.code, unfit.field, unfit.message, side, print_)
+            if ctx.run.purpose == Run.Purpose.UNDO:
+                leave(ctx, [link_id])
+            else:
+                park(ctx, link_id, unfit.code, unfit.field, unfit.message, side, print_, option=unfit.option)
         for change_id, link_id in stale:
             RecordChange.objects.filter(pk=change_id).update(status="superseded", open=None)
             RecordLink.objects.filter(pk=link_id, pending=Pending.PLANNED).update(
@@ -247,6 +252,9 @@ def _store_refused(
             )
         for change_id, link_id, unlinked in waiting:
             RecordChange.objects.filter(pk=change_id).update(status="superseded", open=None)
+            if ctx.run.purpose == Run.Purpose.UNDO:
+                leave(ctx, [link_id])
+                continue
             RecordLink.objects.filter(pk=link_id).update(
                 pending=int(Pending.WAITING),
                 reason="waits for link",

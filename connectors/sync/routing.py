@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from connectors.contract import Connector, Entity, Kind, Option, Write
-from connectors.models import Connection, Integration, RecordLink
+from connectors.contract import Connector, Entity, Kind, Option, PermanentError, Write
+from connectors.models import Connection, EntitySync, Integration, RecordLink
 from connectors.sync.plan import Pending
-from connectors.sync.rules import COMPANY, LEFT, RIGHT, Condition, FieldRule, Pair, Side
-from connectors.sync.values import decode
+from connectors.sync.rules import COMPANY, LEFT, OTHER, RIGHT, Condition, FieldRule, Pair, Side
+from connectors.sync.values import decode, encode
+from connectors.transport import redaction
 
 MOST = 1000  # records of one listing
 
@@ -25,7 +27,11 @@ class Route:
     @classmethod
     def of(cls, integration: Integration) -> Route | None:
         """Return the integration's route, or None where it takes all records."""
-        told = integration.route
+        return cls.parse(integration.route)
+
+    @classmethod
+    def parse(cls, told: Mapping[str, Any]) -> Route | None:
+        """Return the route that settings tell of, or None."""
         if not told:
             return None
         return cls(LEFT if told.get("side") == LEFT else RIGHT, told.get("fields") or {}, str(told.get("value") or ""))
@@ -51,7 +57,7 @@ def problems(integration: Integration, entities: Mapping[Side, Mapping[str, Enti
     """Return what keeps the integration's route from working, each as a sentence."""
     route = Route.of(integration)
     if route is None:
-        return []
+        return overlaps(integration, None)
     name, found = f"The route of {integration}", []
     if integration.route.get("side") not in (LEFT, RIGHT):
         found.append(f"{name} names no side: it is left or right.")
@@ -69,18 +75,65 @@ def problems(integration: Integration, entities: Mapping[Side, Mapping[str, Enti
             found.append(
                 f"{name}: {column} of {entity} is no choice and no lookup ({field.kind}). Choose another column."
             )
-    twin = next((other for other in neighbours(integration, route.side) if Route.of(other) == route), None)
-    if twin is not None:
-        found.append(
-            f"{name} has the same value {route.value!r} as {twin}: both would take the same records. Choose another."
-        )
+    return found + overlaps(integration, route)
+
+
+def overlaps(integration: Integration, route: Route | None) -> list[str]:
+    """Return a sentence for each integration that would take the same records, if this one had this route.
+
+    Where nobody has a route for a kind of record nothing says that it is of several companies.
+    """
+    found: list[str] = []
+    for side in (LEFT, RIGHT):
+        mine = _places(route, side)
+        for other in neighbours(integration, side):
+            theirs = _places(Route.of(other), side)
+            kinds = sorted({*mine, *theirs} & _kept(integration, side) & _kept(other, side))
+            every = [kind for kind in kinds if kind not in mine]
+            if every:
+                found.append(
+                    f"{integration} would take every {', '.join(every)}, also those that are {other}'s by its route. Give it a "
+                    f"route, or switch {other} off."
+                )
+            every = [kind for kind in kinds if kind not in theirs]
+            if every:
+                found.append(
+                    f"{other} has no route for {', '.join(every)}, so it would take those of {integration}, too. Switch {other} "
+                    "off, give each its own value, and switch it on again."
+                )
+            same = [kind for kind in kinds if mine.get(kind) == theirs.get(kind)]
+            if same:
+                found.append(
+                    f"The route of {integration} has the same value {mine[same[0]][1]!r} as {other}: both would take the same "
+                    f"{', '.join(same)}. Choose another."
+                )
     return found
 
 
+def _places(route: Route | None, side: Side) -> dict[str, tuple[str, str]]:
+    """Return kind of record -> (column, value) of a route."""
+    if route is None or route.side != side:
+        return {}
+    return {entity: (column, route.value) for entity, column in route.fields.items()}
+
+
+def _kept(integration: Integration, side: Side) -> set[str]:
+    """Return the kinds of record of one side that an integration keeps in agreement."""
+    return set(integration.entity_syncs.filter(enabled=True).values_list(f"{side}_entity", flat=True))
+
+
 def neighbours(integration: Integration, side: Side) -> list[Integration]:
-    """Other integrations that are on at the same connection of this side."""
-    rows = Integration.objects.filter(enabled=True, **{side: getattr(integration, f"{side}_id")})
-    return [other for other in rows.exclude(pk=integration.pk).order_by("pk") if other.route.get("side") == side]
+    """Other integrations that are on and keep the same connection of this side with a system of the same kind.
+
+    Those are companies beside each other.  One with a system of another kind (accounting here, a help desk there) is another
+    matter: both may take the same records.
+    """
+    there = OTHER[side]
+    rows = Integration.objects.filter(
+        enabled=True,
+        **{side: getattr(integration, f"{side}_id"), f"{there}__system": getattr(integration, there).system},
+    )
+    return list(rows.exclude(pk=integration.pk).order_by("pk"))
 
 
 def value_of(choices: list[Option], asked: str) -> str | None:
@@ -96,7 +149,14 @@ def chosen(connector: Connector, fields: Mapping[str, str], asked: str) -> tuple
     keys: dict[str, str] = {}
     found: list[str] = []
     for entity, column in fields.items():
-        choices = list(connector.options(entity, column))
+        try:
+            choices = list(connector.options(entity, column))
+        except PermanentError as error:
+            found.append(
+                f"The choices of {column} of {entity} can't be read ({redaction.text(str(error))}). Give the connection's user "
+                "the right to read them, or choose another column."
+            )
+            continue
         key = value_of(choices, asked)
         if key is None:
             there = ", ".join(option.label for option in choices if option.active) or "none"
@@ -122,27 +182,39 @@ class Unrouted:
     link: int
 
 
-def unrouted(connection: Connection) -> list[Unrouted]:
-    """List the records of a connection that belong to no integration's company, from what the runs have met."""
+def unrouted(connection: Connection, most: int = MOST) -> tuple[list[Unrouted], bool]:
+    """List the records of a connection that belong to no integration's company, from what the runs have met.
+
+    Returns at most so many, and whether there are more.
+    """
     found: dict[tuple[str, str], Unrouted] = {}
     for side in (LEFT, RIGHT):
-        routes = {
-            integration.pk: route
-            for integration in Integration.objects.filter(enabled=True, **{side: connection}).order_by("pk")
-            if (route := Route.of(integration)) is not None and route.side == side
-        }
-        values = {route.value for route in routes.values()}
-        rows = RecordLink.objects.filter(
-            integration__in=list(routes), entity_sync__enabled=True, pending=Pending.SKIPPED, reason="outside", ended=0,
-            args__contains=f'"why":"{COMPANY}"',
-        ).order_by("id")  # fmt: skip
-        for link_id, entity, record_id, args in rows.values_list("pk", f"{side}_entity", f"{side}_id", "args"):
-            told = decode(args)
-            value = str(told.get("value") or "")
-            if record_id and value not in values:
-                found.setdefault(
-                    (entity, record_id), Unrouted(entity, record_id, str(told.get("field") or ""), value, link_id)
-                )
-            if len(found) == MOST:
-                break
-    return list(found.values())
+        for record in _lost(connection, side):
+            if (record.entity, record.id) in found:
+                continue
+            if len(found) == most:
+                return list(found.values()), True
+            found[record.entity, record.id] = record
+    return list(found.values()), False
+
+
+def _lost(connection: Connection, side: Side) -> Iterator[Unrouted]:
+    routes = {
+        integration.pk: route
+        for integration in Integration.objects.filter(enabled=True, **{side: connection})
+        if (route := Route.of(integration)) is not None and route.side == side
+    }
+    syncs = EntitySync.objects.filter(integration__in=list(routes), enabled=True)
+    rows = RecordLink.objects.filter(
+        entity_sync__in=list(syncs.values_list("pk", flat=True)), pending=Pending.SKIPPED, reason="outside", ended=0,
+        args__contains=f'"why":"{COMPANY}"', **{f"{side}_id__isnull": False},
+    ).order_by("id")  # fmt: skip
+    values = {route.value for route in routes.values()}
+    for value in values:  # most are another integration's: the database leaves them out
+        rows = rows.exclude(args__contains=f'"value":{encode(value)}')
+    columns = rows.values_list("pk", f"{side}_entity", f"{side}_id", "args")
+    for link_id, entity, record_id, args in columns.iterator(chunk_size=MOST):
+        told = decode(args)
+        value = str(told.get("value") or "")
+        if told.get("why") == COMPANY and value not in values:
+            yield Unrouted(entity, record_id, str(told.get("field") or ""), value, link_id)

@@ -271,6 +271,14 @@ def _match_hashes(match: Iterable[Iterable[str]], values: CanonicalValues) -> It
             yield blake2b(f"{number}\x1e{text}".encode(), digest_size=16).hexdigest()
 
 
+def field_title(name: str) -> str:
+    """Return a mapping's two fields as a person reads them."""
+    if name == ARCHIVED:
+        return "Inactive"
+    left, both, right = name.partition(">")
+    return f"{left.lstrip('@')} = {right.lstrip('@')}" if both else name
+
+
 def source_side(rule: FieldRule) -> Side:
     return RIGHT if rule.direction == "to_left" else LEFT
 

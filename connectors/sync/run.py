@@ -10,14 +10,17 @@ from django.db.models import Count, F, Q
 
 from connectors.contract import Unanswered
 from connectors.models import EntitySync, Integration, RecordChange, RecordLink, Run, Scope
-from connectors.sync.checking import begin_check, report_check
+from connectors.sync import retrying
+from connectors.sync.checking import begin_check, end_listing, report_check
 from connectors.sync.context import Context, EmptySide, FenceLost, Interrupted
 from connectors.sync.plan import Pending
 from connectors.sync.planning import check_guards, plan
+from connectors.sync.problems import clear
 from connectors.sync.promotions import close_promotions
 from connectors.sync.pull import pull
 from connectors.sync.push import push
 from connectors.sync.settle import settle
+from connectors.sync.undo import again, count_undo, look_again, plan_undo, summary
 from connectors.sync.world import World
 
 logger = logging.getLogger(__name__)
@@ -35,7 +38,7 @@ OUTCOMES = {
 
 def start_run(
     scope: Scope, world: World, *, mode: str = "delta", purpose: str = "sync", entities: list[str] | None = None,
-    asked_by: object = None, aside: Sequence[int] = (),
+    asked_by: object = None, aside: Sequence[int] = (), undoes: Run | None = None, retry: object = None,
 ) -> Run:  # fmt: skip
     """Begin a run: it takes the scope's fence, so that an older run writes nothing more.
 
@@ -48,7 +51,7 @@ def start_run(
     others.exclude(mode=Run.Mode.REPORTS, pk__in=aside).update(
         phase=Run.Phase.FAILED, finished_at=world.now(), error="Interrupted; the next run went on from where it was."
     )
-    if scope.full_wanted and scope.last_full_at and mode != Run.Mode.REPORTS:
+    if scope.full_wanted and scope.last_full_at and mode != Run.Mode.REPORTS and purpose != Run.Purpose.UNDO:
         mode = Run.Mode.COMPREHENSIVE
     return Run.objects.create(
         integration=fresh.integration,
@@ -57,10 +60,11 @@ def start_run(
         purpose=purpose,
         entities=entities or [],
         settings_revision=fresh.integration.revision,
-        progress={"wanted": fresh.full_wanted},
+        progress={"wanted": fresh.full_wanted, **({"retry": retry} if retry else {})},
         fence=scope.fence,
         started_at=world.now(),
         asked_by=asked_by,  # type: ignore[misc]
+        undoes=undoes,
     )
 
 
@@ -123,14 +127,21 @@ def _steps(ctx: Context) -> None:
     if run.phase == Run.Phase.GUARDED and not run.guard.get("accepted"):
         return
     _settle(ctx)
+    if run.purpose == Run.Purpose.UNDO:
+        _undo(ctx)
+        return
     if not run.progress.get("read"):
         _phase(ctx, Run.Phase.PULL)
         if run.purpose == Run.Purpose.CHECK:
             begin_check(ctx)
         pull(ctx)
+        if run.purpose == Run.Purpose.CHECK:
+            end_listing(ctx)
         run.progress = {**run.progress, "read": True}
     if run.approved_at and not run.progress.get("reread"):
         _bounce_changed(ctx)
+    if run.progress.get("retry"):
+        retrying.release(ctx)
     if run.proposes:
         _phase(ctx, Run.Phase.PLAN)
         plan(ctx)
@@ -138,9 +149,12 @@ def _steps(ctx: Context) -> None:
         return
     for _ in range(MOST_PASSES):
         _phase(ctx, Run.Phase.PLAN)
+        ctx.released = 0
         if not run.approved_at:
             plan(ctx)
         if not RecordChange.objects.filter(run=run, open=1).exists():
+            if ctx.released and not run.approved_at:
+                continue  # adopting a partner has let other links go on
             break
         tripped = [] if run.approved_at else check_guards(ctx)
         if tripped:
@@ -154,14 +168,37 @@ def _steps(ctx: Context) -> None:
     _finish(ctx)
 
 
+def _undo(ctx: Context) -> None:
+    """Propose what takes a run back; once approved, write it.  Nothing else is planned."""
+    run = ctx.run
+    if not run.approved_at:
+        _phase(ctx, Run.Phase.PLAN)
+        plan_undo(ctx)
+        _finish_preview(ctx)
+        return
+    if not run.progress.get("reread"):
+        _bounce_changed(ctx)
+    _phase(ctx, Run.Phase.PUSH)
+    _push(ctx)
+    while again(ctx):
+        _push(ctx)
+    _finish(ctx)
+
+
 def _bounce_changed(ctx: Context) -> None:
     """A preview may be an hour old: read what has changed since, and leave those records for another look (DESIGN section 4)."""
     run = ctx.run
     if "reread" not in run.progress:
         run.progress = {**run.progress, "pulled": [], "reread": False}
-    pull(ctx)
+    if run.purpose == Run.Purpose.UNDO:
+        look_again(ctx)
+    else:
+        pull(ctx)
     with ctx.transaction("bounce changed"):
         changed = RecordChange.objects.filter(run=run, open=1).exclude(link_revision=F("link__revision"))
+        RecordLink.objects.filter(changes__in=changed, pending=Pending.PLANNED).update(
+            pending=int(Pending.DIRTY), reason="changed"
+        )
         count = changed.update(status="superseded", open=None, message=CHANGED)
         if count:
             ctx.event(
@@ -236,6 +273,8 @@ def _finish_preview(ctx: Context) -> None:
     something = RecordChange.objects.filter(run=run, status="proposed").exists()
     if run.purpose == Run.Purpose.CHECK:
         report_check(ctx)
+    if run.purpose == Run.Purpose.UNDO:
+        run.counts = {**run.counts, "undo": count_undo(run)}
     Run.objects.filter(pk=run.pk).update(
         phase=Run.Phase.PROPOSED if something else Run.Phase.DONE,
         counts=run.counts,
@@ -252,12 +291,22 @@ def _finish(ctx: Context) -> None:
     ctx.reads.clear()
     close_promotions(ctx)
     run.counts = {**run.counts, **count_outcomes(run)}
+    if run.purpose == Run.Purpose.UNDO:
+        run.counts["undo"] = count_undo(run)
     run.phase, run.finished_at = Run.Phase.DONE, now
     with ctx.transaction("finish"):
         Run.objects.filter(pk=run.pk).update(
-            phase=run.phase, counts=run.counts, progress=run.progress, finished_at=now, error=""
+            phase=run.phase,
+            counts=run.counts,
+            problems=problems_in(run.counts),
+            progress=run.progress,
+            finished_at=now,
+            error="",
         )
         done: dict[str, object] = {"last_done_at": now, "failures": 0, "last_error": ""}
+        if run.purpose == Run.Purpose.UNDO:
+            Scope.objects.filter(pk=ctx.scope.pk).update(**done)
+            return  # it has read only the records that it wrote
         if run.mode != Run.Mode.REPORTS:
             done["last_delta_at"] = now
         if run.mode == Run.Mode.COMPREHENSIVE or (run.mode == Run.Mode.DELTA and not ctx.scope.last_full_at):
@@ -266,6 +315,8 @@ def _finish(ctx: Context) -> None:
             # What made it necessary is done with, unless it came up again under way.
             Scope.objects.filter(pk=ctx.scope.pk, full_wanted=run.progress.get("wanted")).update(full_wanted="")
         Scope.objects.filter(pk=ctx.scope.pk).update(**done)
+        if run.counts.get("entities"):  # an idle run has mended nothing
+            clear(ctx.integration.pk, now)
 
 
 def count_outcomes(run: Run) -> dict[str, object]:
@@ -348,10 +399,15 @@ def approve(run: Run, now: datetime, by: object = None, *, accept_guard: bool = 
     proposals = RecordChange.objects.filter(run=run, status="proposed")
     bounced = 0
     approved: list[int] = []
-    rows = proposals.values_list("id", "link_id", "link_revision", "link__revision")
+    rows = proposals.order_by("id").values_list("id", "link_id", "side", "link_revision", "link__revision")
     stale: list[int] = []
-    for change_id, _link_id, planned_on, revision in rows.iterator(chunk_size=2000):
-        (approved if planned_on == revision else stale).append(change_id)
+    begun: set[tuple[int, str]] = set()
+    for change_id, link_id, side, planned_on, revision in rows.iterator(chunk_size=2000):
+        if planned_on != revision:
+            stale.append(change_id)
+        elif run.purpose != Run.Purpose.UNDO or (link_id, side) not in begun:  # a second write follows the first
+            approved.append(change_id)
+            begun.add((link_id, side))
     for start in range(0, len(stale), 500):
         bounced += RecordChange.objects.filter(pk__in=stale[start : start + 500]).update(
             status="superseded", message=CHANGED
@@ -362,7 +418,10 @@ def approve(run: Run, now: datetime, by: object = None, *, accept_guard: bool = 
     for start in range(0, len(approved), 500):
         block = approved[start : start + 500]
         RecordChange.objects.filter(pk__in=block).update(status="planned", open=1, fence=scope.fence)
-        RecordLink.objects.filter(changes__in=block).update(pending=int(Pending.PLANNED), reason="planned")
+        # What an earlier undo holds stays held, whatever becomes of this write.
+        RecordLink.objects.filter(changes__in=block).exclude(state=RecordLink.State.HELD).update(
+            pending=int(Pending.PLANNED), reason="planned"
+        )
     Run.objects.filter(pk=run.pk).update(
         phase=Run.Phase.PUSH, approved_at=now, approved_by=by, fence=scope.fence, finished_at=None
     )
@@ -385,8 +444,21 @@ def mark_settings_changed(integration: Integration, sync: EntitySync | None = No
     Scope.objects.filter(integration=integration).update(full_wanted=f"settings changed (revision {revision})")
 
 
+def problems_in(counts: dict[str, object]) -> int:
+    """Return how many records of a run's counts ended parked or in conflict."""
+    entities = counts.get("entities")
+    if not isinstance(entities, dict):
+        return 0
+    return sum(int(each.get(name, 0)) for each in entities.values() for name in ("parked", "conflict"))
+
+
 def describe(run: Run) -> str:
     """Say in one line what a run did: never just green."""
+    head = {"done": "Succeeded", "failed": "Failed", "guarded": "Stopped by a guard"}.get(
+        run.phase, run.get_phase_display()
+    )
+    if run.purpose == Run.Purpose.UNDO:
+        return f"{head}: {summary(run)}"
     entities = run.counts.get("entities", {}) if run.counts else {}
     totals = {
         name: sum(int(c.get(name, 0)) for c in entities.values())
@@ -394,7 +466,4 @@ def describe(run: Run) -> str:
     }
     written = sum(sum(sum(v.values()) for v in c["written"].values()) for c in entities.values())
     notes = [f"{count} {name}" for name, count in totals.items() if count]
-    head = {"done": "Succeeded", "failed": "Failed", "guarded": "Stopped by a guard"}.get(
-        run.phase, run.get_phase_display()
-    )
     return f"{head}: {written} written" + (f", with {', '.join(notes)}" if notes else "")

@@ -8,6 +8,7 @@ from datetime import timedelta
 from connectors.contract import Batch, Operation, Outcome, PermanentError, Record, Result, Safe, Verb
 from connectors.models import RecordChange, RecordLink
 from connectors.sync.context import Context
+from connectors.sync.matching import HELD
 from connectors.sync.outcomes import Item, fingerprint, park, record_outcomes
 from connectors.sync.plan import Pending
 from connectors.sync.push import deliver
@@ -37,8 +38,12 @@ def settle(ctx: Context) -> int:
 
 
 def _supersede_planned(ctx: Context) -> None:
-    """What an earlier run planned and never sent is planned anew, but for a run that only gave others their turn."""
+    """What an earlier run planned and never sent is planned anew.
+
+    But not of a run that only gave others their turn, nor of one that a person approved and that will go on.
+    """
     rows = RecordChange.objects.filter(open=1, run__scope=ctx.scope).exclude(run__in=[ctx.run.pk, *ctx.aside])
+    rows = rows.exclude(run__approved_at__isnull=False, run__finished_at__isnull=True)
     ids = list(rows.values_list("id", flat=True))
     for start in range(0, len(ids), 500):
         block = ids[start : start + 500]
@@ -60,7 +65,8 @@ def _settle_batch(ctx: Context, pair: Pair, side: Side, batch_key: str) -> None:
         operations = [_item(change, side, entity.name, entity.safe).operation for change in rows]
     whole = all(change.sent for change in rows)
     old = any(ctx.world.now() - change.at > KEY_KEPT for change in changes)
-    forbidden = {item.change_id for item in items if _forbidden(pair, side, item)}
+    undo = {change.pk for change in changes if change.undoes_id is not None}
+    forbidden = {item.change_id for item in items if _forbidden(pair, side, item, undo=item.change_id in undo)}
     if forbidden or entity.safe is Safe.FIND or (entity.safe is Safe.REQUEST_KEY and (old or not whole)):
         items = _look_up(ctx, pair, side, items)
         _drop(ctx, [item for item in items if item.change_id in forbidden])
@@ -81,10 +87,10 @@ def _settle_batch(ctx: Context, pair: Pair, side: Side, batch_key: str) -> None:
     RecordChange.objects.filter(batch_key=batch_key, open__isnull=True).exclude(sent="").update(sent="")
 
 
-def _forbidden(pair: Pair, side: Side, item: Item) -> bool:
+def _forbidden(pair: Pair, side: Side, item: Item, *, undo: bool) -> bool:
     """Whether a person has switched off meanwhile what would be sent again: then it is only looked for."""
     verb = item.operation.verb
-    if verb is Verb.ARCHIVE and not item.after:
+    if verb is Verb.ARCHIVE and not item.after and not undo:  # an undo makes inactive where deletes are switched off
         verb = Verb.DELETE
     return not pair.flows(side) or pair.prevented(side, verb)
 
@@ -95,7 +101,7 @@ def _drop(ctx: Context, items: list[Item]) -> None:
             RecordChange.objects.filter(pk__in=[item.change_id for item in items]).update(
                 status="superseded", open=None, message="Switched off before it was written."
             )
-            RecordLink.objects.filter(pk__in=[item.link_id for item in items]).update(
+            RecordLink.objects.filter(pk__in=[item.link_id for item in items]).exclude(state=HELD).update(
                 pending=int(Pending.DIRTY), reason="changed"
             )
 

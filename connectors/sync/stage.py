@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TypeAlias
 
-from connectors.contract import Gone, Record
+from connectors.contract import Gone, Record, RetryableError
 from connectors.models import RecordLink
 from connectors.sync import store
 from connectors.sync.context import Context, modified_text
@@ -21,11 +21,13 @@ from connectors.sync.matching import (
     Candidate,
     bounds_of,
     candidates_for,
-    leave_to,
 )
-from connectors.sync.plan import Life, Pending
+from connectors.sync.plan import APPROVAL, Life, Pending
 from connectors.sync.rules import COMPANY, FAMILY, OTHER, Pair, Side
+from connectors.sync.sheet import PENDING, UNAPPROVED, Sheet
 from connectors.sync.values import CanonicalValues, decode, encode
+
+MOST_LOOKS = 10  # at one page; nobody decides faster than that
 
 
 @dataclass(slots=True)
@@ -49,6 +51,7 @@ class Row:
     other_life: int
     other_id: str | None
     match2: str | None
+    revision: int
 
     @property
     def alone(self) -> bool:
@@ -70,7 +73,7 @@ class Arrival:
 
 ROW_COLUMNS = (
     "id {s}_id {s}_version {s}_life {s}_staged {s}_quirk base state pending reason settings_revision entity_sync key args "
-    "{o}_life {o}_id {s}_match2"
+    "{o}_life {o}_id {s}_match2 revision"
 )
 
 Known: TypeAlias = "tuple[int, int, str, int, int, str]"  # id, entity_sync, version, life, settings_revision, reason
@@ -88,8 +91,6 @@ BY_RIVAL = store.Prepared(
         }
     ).values_list(f"{side}_id")
 )  # fmt: skip
-BY_KEY = store.Prepared(lambda keys: RecordLink.objects.filter(key__in=keys).values_list("id"))
-WAITERS = store.Prepared(lambda keys: RecordLink.objects.filter(waits_on__in=keys).values_list("id"))
 
 
 @dataclass
@@ -99,28 +100,26 @@ class Staging:
     ctx: Context
     side: Side
     by_values: frozenset[str] = frozenset()  # entities whose versions do not tell of every change
-    seen: list[int] = field(default_factory=list)  # links whose record was in the page
-    inserts: list[store.Row] = field(default_factory=list)
-    touches: list[store.Row] = field(default_factory=list)  # only version and time
-    updates: list[store.Row] = field(default_factory=list)
-    joins: list[store.Row] = field(default_factory=list)
-    seconds: list[store.Row] = field(default_factory=list)  # second match values, of pairs that have alternatives
-    moves: list[store.Row] = field(default_factory=list)  # to another pair of the family
-    ambiguous: set[int] = field(default_factory=set)
-    new_keys: dict[tuple[str, str, str], str] = field(default_factory=dict)  # (family, entity, id) -> key of its link
-    events: list[tuple[str, str, str]] = field(default_factory=list)
+    drift: bool = False  # a reconciliation reads it
 
     def __post_init__(self) -> None:
         self.today: date = self.ctx.world.now().date()
-        self._inserted: list[str] = []
+        self.sheet = Sheet(self.ctx, self.side, self.drift)
+        self._page: tuple[Sequence[Record], Sequence[Gone]] = (), ()
         self._going: set[tuple[str, str]] = set()
-        self._paired: dict[int, dict[str, int]] = {}  # pair -> record id -> link that it joins
-        self._alone: list[tuple[int, str, Pair, CanonicalValues]] = []  # place in updates, record id, pair, values
+        self._alone: list[tuple[int, str, Pair, CanonicalValues]] = []  # link, record id, pair, values
+
+    @property
+    def seen(self) -> list[int]:
+        """Links whose record was in the page."""
+        return self.sheet.seen
 
     # Reading and deciding
 
     def prepare(self, records: Sequence[Record], gone: Sequence[Gone]) -> None:
         """Decide what each record means.  Writes nothing."""
+        self._page = records, gone
+        self.sheet = Sheet(self.ctx, self.side, self.drift)
         self._going = {(item.entity, item.id) for item in gone}
         by_entity: dict[str, dict[str, Record]] = {}
         for record in records:
@@ -168,7 +167,7 @@ class Staging:
                 if welcome or record.marker:
                     new.append(record)
                 continue
-            self.seen.append(brief[0])
+            self.sheet.seen.append(brief[0])
             pair = self.ctx.by_id.get(brief[1])
             if pair is None:
                 continue
@@ -186,7 +185,7 @@ class Staging:
         taken = self._taken(entity, pairs, [*(record for record, *_ in differing), *new])
         chosen = self._placed(new, welcome or pairs, routes, taken)
         for record, _, _ in chosen:
-            self.new_keys[family, entity, record.id] = self.ctx.world.key()
+            self.sheet.new_keys[family, entity, record.id] = self.ctx.world.key()
         keys = self._keys([(record, pair) for _, record, pair in changed] + [(r, p) for r, p, _ in chosen])
         arrivals = self._arrivals(family, chosen, keys)
         for row, record, pair in changed:
@@ -202,11 +201,15 @@ class Staging:
             wanted.update(self.ctx.mappers[pair.id].refs(self.side, record.values))
         found: dict[tuple[str, str], str] = {}
         for place, record_id in wanted:
-            key = self.new_keys.get((*self.ctx.home(self.side, place), record_id))
+            key = self.sheet.new_keys.get((*self.ctx.home(self.side, place), record_id))
             if key is not None:
                 found[place, record_id] = key
         asked = wanted - found.keys()
-        return {**self.ctx.keys_of(self.side, asked), **found} if asked else found
+        if not asked:
+            return found
+        known = self.ctx.keys_of(self.side, asked)
+        self.sheet.referred.update(known.values())
+        return {**known, **found}
 
     def _taken(self, entity: str, pairs: list[Pair], records: Sequence[Record]) -> dict[int, set[str]]:
         """Return pair -> ids of the records that have their partner by a rival of that pair."""
@@ -216,7 +219,7 @@ class Staging:
             rivals = self.ctx.rivals[pair.id]
             if not rivals:
                 continue
-            found[pair.id] = {record_id for rival in rivals for record_id in self._paired.get(rival.id, ())}
+            found[pair.id] = {record_id for rival in rivals for record_id in self.sheet.paired.get(rival.id, ())}
             for block in store.blocks([record.id for record in records], LOOK_UP):
                 rows = BY_RIVAL.read(
                     self.ctx.integration.pk, sorted({r.family for r in rivals}), entity, block, sorted(r.id for r in rivals),
@@ -294,23 +297,21 @@ class Staging:
         )
         if nothing_new:
             if row.version != record.version:
-                self.touches.append((*version, row.id))
+                self.sheet.touches[row.id] = (*version, row.id, row.revision)
             return
         pending, reason, args = self._pending(row, record, pair, outside)
         # The left is read first: a link keeps its older revision until its right record has been looked at, too.
         read = self.side == "right" or row.other_life not in (Life.LIVE, Life.ARCHIVED)
         match, second = pair.match_hashes(now)
         if not row.base and row.match2 != second:  # partners need no second match value
-            self.seconds.append((second, row.id))
+            self.sheet.seconds.append((second, row.id))
         if row.entity_sync != pair.id:
-            self.moves.append((pair.id, row.id))
+            self.sheet.moves.append((pair.id, row.id))
         if row.alone and pending == Pending.DIRTY:
-            self._alone.append((len(self.updates), row.record_id, pair, now))
-        self.updates.append(
-            (
-                *version, life, staged, quirk, match, pending, reason, args, pair.revision if read else row.settings_revision,
-                self.ctx.run.pk, row.id,
-            )
+            self._alone.append((row.id, row.record_id, pair, now))
+        self.sheet.updates[row.id] = (
+            *version, life, staged, quirk, match, pending, reason, args, pair.revision if read else row.settings_revision,
+            self.ctx.run.pk, row.id, row.revision,
         )  # fmt: skip
 
     def _doubt(self, family: str) -> None:
@@ -324,13 +325,16 @@ class Staging:
             self.side,
             [(record_id, pair, now) for _, record_id, pair, now in self._alone],
         )
-        for place, record_id, _, _ in self._alone:
+        for link_id, record_id, _, _ in self._alone:
             if record_id in found:
-                self.ambiguous.update(candidate.id for candidate in found[record_id] if not candidate.held)
-                row = self.updates[place]
+                self._ask_about(found[record_id])
+                row = self.sheet.updates[link_id]
                 asked = (int(Pending.CONFLICT), "ambiguous", encode({"side": self.side}))
-                self.updates[place] = (*row[:6], *asked, *row[9:])
+                self.sheet.updates[link_id] = (*row[:PENDING], *asked, *row[PENDING + 3 :])
         self._alone.clear()
+
+    def _ask_about(self, candidates: Sequence[Candidate]) -> None:
+        self.sheet.ambiguous.update({c.id: c.revision for c in candidates if not c.held})
 
     def _outside(self, row: Row, record: Record, pair: Pair, pairs: list[Pair]) -> str:
         if self.side == "right" and len(pairs) == 1:
@@ -348,7 +352,7 @@ class Staging:
         return found
 
     def _pending(self, row: Row, record: Record, pair: Pair, outside: str) -> tuple[int | None, str, str]:
-        if row.state in (HELD, DISCONNECTED):
+        if row.state in (HELD, DISCONNECTED) or (row.reason, row.args) == (APPROVAL, UNAPPROVED):
             return row.pending, row.reason, row.args  # who holds it and why stays
         told = decode(row.args) if row.reason == "outside" else {}
         also = {"also": told["also"]} if told.get("also") else {}
@@ -382,14 +386,14 @@ class Staging:
         for arrival in staged:
             record = arrival.record
             arrival.candidates = candidates.get(record.id, [])
-            arrival.joins = marked.get(record.marker) if record.marker else None
+            arrival.joins = marked.pop(record.marker, None) if record.marker else None  # of two copies the first
             found = arrival.candidates
             if arrival.joins is None and len(found) == 1 and found[0].free and claims[found[0].id] == 1:
                 arrival.joins = found[0]
             if arrival.joins is not None:
                 place = (family, record.entity, record.id)
-                renamed[f"@{self.new_keys[place]}"] = f"@{arrival.joins.key}"
-                self.new_keys[place] = arrival.joins.key
+                renamed[f"@{self.sheet.new_keys[place]}"] = f"@{arrival.joins.key}"
+                self.sheet.new_keys[place] = arrival.joins.key
         if renamed:  # records of this very page may refer to one that has joined a link
             for arrival in staged:
                 rename(arrival.values, renamed, arrival.pair.referring)
@@ -400,7 +404,7 @@ class Staging:
         if arrival.joins is not None:
             self._join(arrival.joins, arrival.record, arrival.pair, arrival.values)
             return
-        self.ambiguous.update(candidate.id for candidate in arrival.candidates if not candidate.held)
+        self._ask_about(arrival.candidates)
         self._insert(arrival.record, arrival.pair, family, arrival.values, arrival.outside, bool(arrival.candidates))
 
     def _marked(self, records: Sequence[Record]) -> dict[str, Candidate]:
@@ -409,16 +413,18 @@ class Staging:
             return {}
         rows = RecordLink.objects.filter(
             key__in=[record.marker for record in records], integration=self.ctx.integration.pk, ended=0
-        ).values_list("key", "id", f"{self.side}_id", f"{self.side}_life", f"{self.side}_entity", "reason", "args")
+        ).values_list(
+            "key", "id", f"{self.side}_id", f"{self.side}_life", f"{self.side}_entity", "reason", "args", "revision"
+        )
         found: dict[str, Candidate] = {}
         by_marker = {record.marker: record for record in records}
-        for key, link_id, record_id, life, entity, reason, args in store.read(rows):
+        for key, link_id, record_id, life, entity, reason, args, revision in store.read(rows):
             # A move to another list is told as a delete and a new id in one page.
             if record_id is None or life in (Life.NONE, Life.GONE) or (entity, record_id) in self._going:
-                found[str(key)] = Candidate(link_id, str(key), True, bounds_of(reason, args), False)
+                found[str(key)] = Candidate(link_id, str(key), revision, True, bounds_of(reason, args), False)
             else:
                 copy = by_marker[str(key)]
-                self.events.append(
+                self.sheet.events.append(
                     (
                         "warning",
                         "copied marker",
@@ -431,12 +437,11 @@ class Staging:
         link_id, bounds = link.id, link.bounds
         match, second = pair.match_hashes(values)
         if second is not None:
-            self.seconds.append((second, link_id))
+            self.sheet.seconds.append((second, link_id))
         pending, reason = (Pending.SKIPPED, "outside") if bounds else (Pending.DIRTY, "changed")
-        self.seen.append(link_id)
-        self._paired.setdefault(pair.id, {})[record.id] = link_id
-        self.joins.append(
-            (
+        self.sheet.seen.append(link_id)
+        self.sheet.paired.setdefault(pair.id, {})[record.id] = link_id
+        self.sheet.joins[link_id] = (
                 record.entity,
                 record.id,
                 record.version,
@@ -450,8 +455,8 @@ class Staging:
                 pair.revision,
                 self.ctx.run.pk,
                 link_id,
+                link.revision,
             )  # fmt: skip
-        )
 
     def _insert(
         self,
@@ -467,10 +472,9 @@ class Staging:
             pending, reason, args = int(Pending.SKIPPED), "outside", encode(self._left_out(record, pair, outside))
         elif ambiguous:
             pending, reason, args = int(Pending.CONFLICT), "ambiguous", encode({"side": self.side})
-        key = self.new_keys[family, record.entity, record.id]
+        key = self.sheet.new_keys[family, record.entity, record.id]
         match, second = pair.match_hashes(values)
-        self._inserted.append(key)
-        self.inserts.append(
+        self.sheet.inserts.append(
             (
                 key, self.ctx.integration.pk, pair.id, family, self.ctx.scope.pk,
                 record.entity, record.id, record.version, modified_text(record.modified),
@@ -484,7 +488,7 @@ class Staging:
 
     def _gone(self, entity: str, family: str, items: dict[str, Gone]) -> None:
         for row in self._rows(entity, family, list(items)).values():
-            if row.life == Life.GONE or row.entity_sync not in self.ctx.by_id:
+            if row.life == Life.GONE or row.entity_sync not in self.ctx.by_id or row.id in self.sheet.joins:
                 continue
             into = items[row.record_id].into
             pending, reason, args = int(Pending.DIRTY), "changed", ""
@@ -492,78 +496,24 @@ class Staging:
                 pending, reason, args = row.pending or int(Pending.SKIPPED), row.reason, row.args
             elif into:
                 pending, reason, args = int(Pending.CONFLICT), "merged", encode({"into": into, "side": self.side})
-            self.updates.append(
-                (
-                    row.version, "", int(Life.GONE), row.staged, row.quirk, "", pending, reason, args,
-                    row.settings_revision, self.ctx.run.pk, row.id,
-                )
+            self.sheet.touches.pop(row.id, None)
+            self.sheet.updates[row.id] = (
+                row.version, "", int(Life.GONE), row.staged, row.quirk, "", pending, reason, args,
+                row.settings_revision, self.ctx.run.pk, row.id, row.revision,
             )  # fmt: skip
 
     # Writing
 
     def apply(self) -> None:
-        """Write everything that was decided.  The caller's transaction moves the cursor, too."""
-        s, o = self.side, OTHER[self.side]
-        where = ("id",)
-        store.insert_many(
-            RecordLink,
-            (
-                "key", "integration", "entity_sync", "family", "scope",
-                f"{s}_entity", f"{s}_id", f"{s}_version", f"{s}_modified", f"{s}_life", f"{s}_match", f"{s}_match2", f"{s}_staged",
-                f"{s}_quirk",
-                f"{o}_entity", f"{o}_id", f"{o}_version", f"{o}_modified", f"{o}_life", f"{o}_match", f"{o}_staged", f"{o}_quirk",
-                "base", "state", "ended", "pending", "reason", "args", "revision", "settings_revision", "touched_run",
-            ),
-            self.inserts,
-        )  # fmt: skip
-        store.update_many(RecordLink, (f"{s}_version", f"{s}_modified"), where, self.touches)
-        store.update_many(
-            RecordLink,
-            (f"{s}_version", f"{s}_modified", f"{s}_life", f"{s}_staged", f"{s}_quirk", f"{s}_match", "pending", "reason", "args",
-             "settings_revision", "touched_run"),
-            where, self.updates, bump="revision",
-        )  # fmt: skip
-        store.update_many(
-            RecordLink,
-            (f"{s}_entity", f"{s}_id", f"{s}_version", f"{s}_modified", f"{s}_life", f"{s}_match", f"{s}_staged", "pending",
-             "reason", "args", "settings_revision", "touched_run"),
-            where, self.joins, bump="revision",
-        )  # fmt: skip
-        store.update_many(RecordLink, (f"{s}_match2",), where, self.seconds)
-        store.update_many(RecordLink, ("entity_sync",), where, self.moves)
-        if self.ambiguous:
-            RecordLink.objects.filter(pk__in=self.ambiguous).update(
-                pending=int(Pending.CONFLICT), reason="ambiguous", args=encode({"side": o}), touched_run=self.ctx.run.pk
-            )
-        self._after_insert()
-        self._claim()
-        for level, code, message in self.events:
-            self.ctx.event(level, code, message)
+        """Write everything that was decided.  The caller's transaction moves the cursor, too.
 
-    def _after_insert(self) -> None:
-        if not self._inserted:
-            return
-        # A listing marks them as seen; records that waited for one of them get their turn.
-        for block in store.blocks(self._inserted, LOOK_UP):
-            self.seen.extend(row[0] for row in BY_KEY.read(block))
-        names = [
-            f"?{place}:{record_id}"
-            for family, entity, record_id in self.new_keys
-            for place in self.ctx.places(self.side, family, entity)
-        ]
-        for block in store.blocks(names, LOOK_UP):
-            if not WAITERS.read(block):
-                continue
-            RecordLink.objects.filter(waits_on__in=block).update(
-                pending=int(Pending.DIRTY), reason="changed", waits_on=None, touched_run=self.ctx.run.pk
-            )
-
-    def _claim(self) -> None:
-        """A record that has found its partner by one pair is left out where a rival pair has a link for it."""
-        for pair_id, joined in self._paired.items():
-            rivals = {rival.id: rival.family for rival in self.ctx.rivals[pair_id]}
-            if rivals:
-                leave_to(rivals, self.ctx.integration.pk, list(joined.values()))
+        Where somebody has changed one of the links since, the whole page is looked at once more, as they are now.
+        """
+        for _ in range(MOST_LOOKS):
+            if self.sheet.write():
+                return
+            self.prepare(*self._page)
+        raise RetryableError("People change these very records at this moment: the page is read again later.")
 
 
 _ABSENT = object()

@@ -20,6 +20,7 @@ from connectors.sync import store
 from connectors.sync.context import Context
 from connectors.sync.matching import NEW, bounds_of, elsewhere, strangers
 from connectors.sync.plan import Decision, Life, LinkState, Pending
+from connectors.sync.problems import see
 from connectors.sync.rules import LEFT, OTHER, RIGHT, Pair, Side
 from connectors.sync.values import CanonicalValues, decode, encode
 
@@ -173,3 +174,4 @@ class Questions:
                 pending=int(Pending.CONFLICT), reason="ambiguous", args=encode({"candidates": list(kept.values())}),
                 touched_run=self.ctx.run.pk, revision=F("revision") + 2,
             )  # fmt: skip
+            see(RecordLink.objects.filter(pk=link_id), self.ctx.world.now(), self.ctx.noted)

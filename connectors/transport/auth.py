@@ -37,6 +37,14 @@ WHAT_TO_DO = {
 }
 
 
+class Login(Protocol):
+    """Where the access token of a request comes from."""
+
+    def token(self) -> str: ...
+
+    def refresh(self, stale: str) -> str: ...
+
+
 class Post(Protocol):
     """How a form is sent to the token endpoint: checked address, logged, no retry."""
 
@@ -158,7 +166,7 @@ class Tokens:
             reply = self._ask(secret)
         except RetryableError as error:
             raise self._back_off(lease, "the token endpoint could not be reached", None) from error
-        answer = _answer(reply)
+        answer = told(reply)
         if reply.status == 200 and isinstance(answer.get("access_token"), str):
             return self._store(lease, secret, answer)
         word = str(answer.get("error", ""))
@@ -175,14 +183,7 @@ class Tokens:
             form["refresh_token"] = secret["refresh_token"]
         if self._oauth.scope:
             form["scope"] = self._oauth.scope
-        headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
-        if self._oauth.client_auth == "basic":
-            # RFC 6749, section 2.3.1: both parts are form-encoded before they are joined.
-            pair = f"{quote_plus(secret['client_id'])}:{quote_plus(secret['client_secret'])}"
-            headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
-        else:
-            form |= {"client_id": secret["client_id"], "client_secret": secret["client_secret"]}
-        return self._post(self._oauth.token_url, urlencode(form).encode(), headers)
+        return ask_for_token(self._post, self._oauth, secret, form)
 
     def _needed(self) -> tuple[str, ...]:
         own = ("client_id", "client_secret")
@@ -191,22 +192,15 @@ class Tokens:
     def _store(self, lease: str, used: Mapping[str, str], answer: Mapping[str, object]) -> str:
         """Commit the new tokens and free the lease in one statement, before anybody uses them."""
         now = self._now()
-        life = _seconds(answer.get("expires_in"), 3600.0)
         token = str(answer["access_token"])
-        secret = {
-            **used,
-            "access_token": token,
-            "access_expires_at": (now + timedelta(seconds=life - min(EARLY, life / 5))).isoformat(),
-        }
-        if isinstance(answer.get("refresh_token"), str) and answer["refresh_token"]:
-            secret["refresh_token"] = str(answer["refresh_token"])
+        secret = with_tokens(used, answer, now)
         changes: dict[str, object] = {
             "secret": vault.encrypt(secret, self._connection.pk),
             "refresh_lease": "", "refresh_until": None, "refresh_failures": 0,
         }  # fmt: skip
-        ends = _seconds(answer.get("x_refresh_token_expires_in"), 0.0)  # quickbooks sheet, section 2
-        if ends:
-            changes["auth_expires_at"] = now + timedelta(seconds=ends)
+        ends = login_ends(answer, now)
+        if ends is not None:
+            changes["auth_expires_at"] = ends
         # durable: inside somebody's open transaction the rotated refresh token could be rolled back and lost.
         with transaction.atomic(durable=True):
             rows = Connection.objects.filter(pk=self._connection.pk, secret=self._connection.secret)
@@ -251,7 +245,36 @@ class Tokens:
         )
 
 
-def _answer(reply: Reply) -> Mapping[str, object]:
+def ask_for_token(post: Post, oauth: OAuth2, secret: Mapping[str, str], form: Mapping[str, str]) -> Reply:
+    """Send a form to the token endpoint, with who we are as the system wants it told."""
+    headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+    sent = dict(form)
+    if oauth.client_auth == "basic":
+        # RFC 6749, section 2.3.1: both parts are form-encoded before they are joined.
+        pair = f"{quote_plus(secret['client_id'])}:{quote_plus(secret['client_secret'])}"
+        headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+    else:
+        sent |= {"client_id": secret["client_id"], "client_secret": secret["client_secret"]}
+    return post(oauth.token_url, urlencode(sent).encode(), headers)
+
+
+def with_tokens(secret: Mapping[str, str], answer: Mapping[str, object], now: datetime) -> dict[str, str]:
+    """Return the credentials with the tokens of an answer."""
+    life = _seconds(answer.get("expires_in"), 3600.0)
+    until = now + timedelta(seconds=life - min(EARLY, life / 5))
+    given = {**secret, "access_token": str(answer["access_token"]), "access_expires_at": until.isoformat()}
+    if isinstance(answer.get("refresh_token"), str) and answer["refresh_token"]:
+        given["refresh_token"] = str(answer["refresh_token"])
+    return given
+
+
+def login_ends(answer: Mapping[str, object], now: datetime) -> datetime | None:
+    """Return when a person must log in again, where the answer says so (quickbooks sheet, section 2)."""
+    ends = _seconds(answer.get("x_refresh_token_expires_in"), 0.0)
+    return now + timedelta(seconds=ends) if ends else None
+
+
+def told(reply: Reply) -> Mapping[str, object]:
     """Return the token endpoint's answer; an empty one where it is not JSON (a proxy's page)."""
     try:
         shape = json.loads(reply.body)

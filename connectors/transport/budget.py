@@ -60,6 +60,19 @@ def allowed_in(amount: int, used: int, previous: int, asked: int, passed: float)
     return None
 
 
+def used_share(limit: Limit, row: Budget, now: datetime) -> float:
+    """Return which part of a limit is used in the length of time that ends now."""
+    if not limit.per:
+        return 0.0
+    start = window(now, limit.per)
+    passed = (now - start) / limit.per
+    if row.window_start == start:
+        used = row.used + row.previous * (1 - passed)
+    else:
+        used = row.used * (1 - passed) if row.window_start == start - limit.per else 0.0
+    return used / limit.amount
+
+
 @dataclass(slots=True)
 class _Reserve:
     left: int

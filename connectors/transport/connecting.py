@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from connectors.contract import AuthError, Connector, Identity, PermanentError, RetryableError
-from connectors.models import Connection
+from connectors.models import Connection, LastCheck
 from connectors.registry import ConnectorClass, connector_class
 from connectors.transport import redaction
 from connectors.transport.addresses import AddressBook, AddressRefused, place
@@ -71,7 +71,7 @@ def check_connection(
         raise
     finally:
         transport.close()
-    return _remember(connection, identity)
+    return remember(connection, identity, transport.now())
 
 
 def _refuse_addresses(connection: Connection, settings: Mapping[str, str]) -> None:
@@ -89,7 +89,7 @@ def _refuse_addresses(connection: Connection, settings: Mapping[str, str]) -> No
             continue  # a name that can't be resolved just now is told by the call that needs it
 
 
-def _remember(connection: Connection, identity: Identity) -> Identity:
+def remember(connection: Connection, identity: Identity, now: datetime) -> Identity:
     """Store who we are there.  Raises AuthError when that is somebody else than before: reused ids would join records
     of two companies."""
     rows = Connection.objects.filter(pk=connection.pk).exclude(state=Connection.State.PAUSED)
@@ -108,5 +108,12 @@ def _remember(connection: Connection, identity: Identity) -> Identity:
     if identity.expires_at is not None:  # else what the login said stays (a refresh token's end)
         changes["auth_expires_at"] = identity.expires_at
     rows.update(**changes)
+    said = {
+        "at": now, "remaining": dict(identity.remaining),
+        "may": {entity: sorted(verbs) for entity, verbs in identity.may.items()},
+        "skew_seconds": (identity.clock - now).total_seconds() if identity.clock else None,
+    }  # fmt: skip
+    if not LastCheck.objects.filter(connection=connection).update(**said):
+        LastCheck.objects.get_or_create(connection=connection, defaults=said)
     connection.refresh_from_db(fields=[*changes])
     return identity

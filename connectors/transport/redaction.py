@@ -59,6 +59,11 @@ def _hidden(key: str) -> bool:
     return any(part in plain for part in (*SECRET_KEYS, *PERSONAL_KEYS))
 
 
+def personal(key: str) -> bool:
+    """Tell whether what stands under this key is a person's own: what is hidden in the log of calls."""
+    return _hidden(key)
+
+
 def text(message: str) -> str:
     """Return a message without what looks like a secret or a person's address."""
     for pattern, instead in _PATTERNS:

@@ -20,7 +20,7 @@ from connectors.models import Connection
 from connectors.transport import apilog, redaction
 from connectors.transport.addresses import AddressBook, AddressRefused, Place, place
 from connectors.transport.apilog import ApiLog
-from connectors.transport.auth import TIMEOUTS, Tokens, refuse_if_stopped
+from connectors.transport.auth import TIMEOUTS, Login, Tokens, refuse_if_stopped
 from connectors.transport.budget import PATIENCE, Budgets, Clock, Sleep, amounts
 from connectors.transport.pinned import PinnedAdapter
 from connectors.transport.types import OAuth2, Reply
@@ -53,7 +53,7 @@ class Transport:
 
     `settings` are the connection's with defaults filled in: only the hosts named in them are ever called, so that a
     link in an answer can't lead the access token elsewhere.  `checking` lets calls through on a connection that waits
-    to be checked again.
+    to be checked again.  With `login` its token goes along, and the stored credentials are not looked at.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Transport:
         settings: Mapping[str, str] | None = None,
         book: AddressBook | None = None,
         checking: bool = False,
+        login: Login | None = None,
     ) -> None:
         self.connection = connection
         self.settings = dict(connection.settings if settings is None else settings)
@@ -79,7 +80,9 @@ class Transport:
         self._run_id, self._job_id = run_id, job_id
         self._checking = checking
         self._budgets = Budgets(connection, amounts(limits, self.settings), now, sleep)
-        self._tokens = Tokens(connection, auth, self._post_form, now, sleep, checking=checking) if auth else None
+        self._tokens = login
+        if login is None and auth is not None:
+            self._tokens = Tokens(connection, auth, self.post_form, now, sleep, checking=checking)
         self._places = {place(v) for v in self.settings.values() if str(v).startswith(("https://", "http://"))}
         self._token_place = place(auth.token_url) if auth else None
         self._refused = ""  # a token that was refused although it was new: no use to refresh again
@@ -122,6 +125,12 @@ class Transport:
         call = requests.Request(method, url, params=dict(params) if params else None, data=content, headers=sent)
         tries = TRIES if (method in READS if repeatable is None else repeatable) else 1
         return self._authorized(call, charge, tries, timeout)
+
+    def login(self) -> bool:
+        """Get an access token, as the first call would; False where the system has no login."""
+        self._refuse_if_stopped()
+        _refuse_in_transaction()
+        return bool(self._tokens.token()) if self._tokens else False
 
     # One step each: token, repeat, redirect, send
 
@@ -186,7 +195,7 @@ class Transport:
         with self._budgets.in_the_air():
             return self._logged(prepared, limits)
 
-    def _post_form(self, url: str, form: bytes, headers: Mapping[str, str]) -> Reply:
+    def post_form(self, url: str, form: bytes, headers: Mapping[str, str]) -> Reply:
         """Send a form to the token endpoint: no budget, no repeat, and its body is never logged."""
         if place(url) != self._token_place:
             raise AddressRefused("The token endpoint is not the one that was declared.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal, Protocol
@@ -52,6 +52,18 @@ class OAuth2:
 
 
 @dataclass(frozen=True, slots=True)
+class Consent:
+    """How a person lets us in on the system's own page (RFC 6749, section 4.1)."""
+
+    authorize_url: str
+    scope: str
+    pkce: bool = False  # RFC 7636 with S256
+    more: Mapping[str, str] = field(default_factory=dict)  # further parameters of the page's address
+    tells: str = ""  # parameter of the return that says whose books they are (Identity.instance) ...
+    tells_setting: str = ""  # ... and the setting that keeps it
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """One setting of a connection, as the admin's form and the pre-flight show it."""
 
@@ -61,6 +73,8 @@ class Setting:
     required: bool = False
     is_url: bool = False
     help: str = ""
+    choices: tuple[tuple[str, str], ...] = ()  # (value, label); the first one where nothing is chosen
+    by_consent: bool = False  # the system tells it when a person connects, so nobody needs to enter it
 
 
 class Http(Protocol):

@@ -49,13 +49,17 @@ def _present() -> MultiFernet:
     return _fernet(tuple(settings.CREDENTIAL_KEYS))
 
 
-def encrypt(secret: Mapping[str, str], connection_id: int) -> bytes:
-    """Return cipher text that only this connection's row can use.  The first key encrypts."""
-    clear = json.dumps({"connection": connection_id, "secret": dict(secret)})
+def encrypt(secret: Mapping[str, str], owner: int | str) -> bytes:
+    """Return cipher text that only this row can use: a connection's number, or "alert rule 3".  The first key encrypts."""
+    clear = json.dumps({"connection": owner, "secret": dict(secret)})
     return _present().encrypt(clear.encode())
 
 
-def decrypt(cipher: bytes, connection_id: int) -> Secret:
+def _named(owner: object) -> str:
+    return f"connection {owner}" if isinstance(owner, int) else str(owner)
+
+
+def decrypt(cipher: bytes, owner: int | str) -> Secret:
     """Return the credentials.  Raises CredentialsUnreadable with a sentence that names no value."""
     if not cipher:
         return Secret()
@@ -63,12 +67,12 @@ def decrypt(cipher: bytes, connection_id: int) -> Secret:
         clear = json.loads(_present().decrypt(bytes(cipher)))
     except InvalidToken:
         raise CredentialsUnreadable(
-            f"The stored credentials of connection {connection_id} can't be decrypted with any of CREDENTIAL_KEYS. "
+            f"The stored credentials of {_named(owner)} can't be decrypted with any of CREDENTIAL_KEYS. "
             "Put the key they were stored with back into CREDENTIAL_KEYS, or enter the credentials again."
         ) from None
-    if clear["connection"] != connection_id:
+    if clear["connection"] != owner:
         raise CredentialsUnreadable(
-            f"The stored credentials of connection {connection_id} were stored for connection {clear['connection']}: "
+            f"The stored credentials of {_named(owner)} were stored for {_named(clear['connection'])}: "
             "the cipher text was moved. Enter the credentials again."
         )
     return Secret(clear["secret"])

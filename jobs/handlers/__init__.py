@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Loaded at first use: a process that only hands out jobs does not import the engine.
 HANDLERS: dict[str, str] = {
     "sync": "jobs.handlers.sync.SyncHandler",
+    "purge": "jobs.handlers.purge.PurgeHandler",
+    "alert message": "jobs.handlers.alert_message.AlertMessageHandler",
 }
 
 

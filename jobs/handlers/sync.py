@@ -10,9 +10,9 @@ from datetime import timedelta
 from typing import ClassVar
 
 from django.contrib.auth.models import User
-from django.db.models import F
+from django.db import InterfaceError, OperationalError
 
-from connectors.contract import AuthError, Connector, ConnectorError, PermanentError
+from connectors.contract import AuthError, Connector, ConnectorError, PermanentError, QuotaExhausted
 from connectors.models import Connection, RecordChange, Run, Scope
 from connectors.sync import bulk
 from connectors.sync.compile import SettingsError
@@ -23,10 +23,12 @@ from connectors.sync.run import advance, describe, start_run, take
 from connectors.sync.world import World
 from connectors.transport import check, connected
 from connectors.transport.apilog import ApiLog
-from jobs.context import JobContext
+from jobs.context import JobCancelled, JobContext, LeaseLost
 from jobs.dispatch import UNUSABLE
 from jobs.handlers import Answer, Finished, NotApplicable, Sliced, Snoozed
+from jobs.housekeeping import failing
 from jobs.models import Job, JobQuerySet
+from jobs.syncing import first_is_to_come, switched_off
 
 logger = logging.getLogger(__name__)
 # Points at which nothing is half done: here a job may be cancelled, and a lost lease is noticed before the next write.
@@ -47,9 +49,12 @@ class SyncHandler:
     def run(self, context: JobContext) -> Answer:
         """Carry the run on until it is done or the slice is over."""
         scope = Scope.objects.select_related("integration__left", "integration__right").get(pk=context.scope_id or 0)
-        if not scope.enabled or not scope.integration.enabled:
-            return NotApplicable(f"{scope.integration} is switched off.")
+        probe = bool(context.params.get("probe")) and failing.is_paused(scope)
+        if (why := switched_off(scope.integration, scope)) and not (probe and scope.integration.enabled):
+            return NotApplicable(why)
         reports = context.params.get("mode") == Run.Mode.REPORTS
+        if context.run_id is None and context.params.get("service") and first_is_to_come(scope):
+            return NotApplicable(f"The first run of {scope.integration} is a preview that a person approves. Press Preview.")
         ahead = _run_ahead(context, scope, reports=reports)
         if ahead:
             return Snoozed(WAIT_FOR_ANOTHER, ahead)
@@ -72,17 +77,29 @@ class SyncHandler:
             except FenceLost:
                 return Sliced()  # the settings changed under way: the next slice plans by the new ones
             except SettingsError as error:
-                _failed(run, scope, str(error))
+                _failed(run, scope, str(error), context)
                 raise PermanentError(str(error)) from error
+            except AuthError as error:
+                # The connection tells its own trouble: it is not counted against each integration, too.
+                _failed(run, scope, str(error), context, counts=not _find_the_refused(run))
+                raise
             except ConnectorError as error:
-                _failed(run, scope, str(error))
-                if isinstance(error, AuthError):
-                    _find_the_refused(run)
+                # A quota that is used up is no failure: it comes back by itself.
+                _failed(run, scope, str(error), context, counts=not isinstance(error, QuotaExhausted))
+                if probe:
+                    raise PermanentError(f"The daily try failed: {error}", code=error.code) from error
+                raise
+            except (LeaseLost, JobCancelled, OperationalError, InterfaceError):
+                raise  # nothing that the integration has done
+            except Exception as error:
+                _failed(run, scope, f"unexpected {type(error).__name__}; the job's page has more", context)
                 raise
             finally:
                 log.flush()
         if not done:
             return Sliced()
+        if probe:
+            failing.resume(scope, by=failing.RULE)
         run.refresh_from_db()
         return Finished({"run": run.pk, "summary": describe(run), "counts": run.counts})
 
@@ -125,6 +142,8 @@ def _run(context: JobContext, scope: Scope, world: World) -> Run:
         purpose=str(context.params.get("purpose", "sync")),
         entities=list(context.params.get("entities", [])),
         asked_by=User.objects.filter(pk=context.created_by_id).first() if context.created_by_id else None,
+        undoes=Run.objects.filter(pk=int(str(context.params.get("undoes") or 0))).first(),
+        retry=context.params.get("retry"),
         aside=[pk for pk in _unfinished(scope).values_list("run", flat=True) if pk is not None],
     )
     context.set_run(run.pk)
@@ -139,23 +158,30 @@ def _match_picklists(run: Run, world: World) -> None:
     Run.objects.filter(pk=run.pk).update(progress=run.progress)
 
 
-def _failed(run: Run, scope: Scope, error: str) -> None:
+def _failed(run: Run, scope: Scope, error: str, context: JobContext, *, counts: bool = True) -> None:
     Run.objects.filter(pk=run.pk).update(error=error[:500])
-    Scope.objects.filter(pk=scope.pk).update(failures=F("failures") + 1, last_error=error[:500])
+    if counts:
+        failing.failed(scope, error, now=context.now())
+    else:
+        Scope.objects.filter(pk=scope.pk).update(last_error=error[:500])
 
 
-def _find_the_refused(run: Run) -> None:
-    """One of the two systems no longer lets us in: ask both, so that the right connection says "needs reconnect"."""
+def _find_the_refused(run: Run) -> bool:
+    """One of the two systems no longer lets us in: ask both, so that the right connection says "needs reconnect".
+
+    Returns whether one says so.
+    """
     connections = (run.integration.left, run.integration.right)
     for connection in connections:
         connection.refresh_from_db(fields=["state", "reason"])
     if any(connection.state in UNUSABLE for connection in connections):
-        return  # known already: a check would knock at a login that has refused us, once more at each attempt
+        return True  # known already: a check would knock at a login that has refused us, once more at each attempt
     for connection in connections:
         try:
             check(connection)
         except ConnectorError as error:
             logger.warning("connection %s: %s", connection.pk, error)
+    return any(connection.state in UNUSABLE for connection in connections)
 
 
 class _Watch:

@@ -1,5 +1,10 @@
 """What is kept of background work, of those who do it, and of what people are told?"""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobs.models.alert import Alert, AlertMessage, AlertRule
 from jobs.models.failing import Failing
 from jobs.models.job import (
     Job,
@@ -11,7 +16,13 @@ from jobs.models.job import (
     new_token,
 )
 
+if TYPE_CHECKING:
+    from jobs.models.job import Person as Person
+
 __all__ = [
+    "Alert",
+    "AlertMessage",
+    "AlertRule",
     "Failing",
     "Job",
     "JobQuerySet",

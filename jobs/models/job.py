@@ -45,6 +45,12 @@ def new_token() -> str:
     return uuid.uuid4().hex
 
 
+def _note_failed(job: Job, at: datetime) -> None:
+    from jobs.problems import note_failed  # here: that module needs this one
+
+    note_failed(job, at)
+
+
 class JobQuerySet(models.QuerySet["Job"]):
     def open(self) -> JobQuerySet:
         """Jobs that are not finished."""
@@ -141,6 +147,16 @@ class Job(models.Model):
         return f"{self.type} {self.pk}"
 
     @property
+    def is_open(self) -> bool:
+        """It is not finished."""
+        return self.status in OPEN
+
+    @property
+    def is_running(self) -> bool:
+        """A worker has it, or is about to take it."""
+        return self.status in RUNNING
+
+    @property
     def status(self) -> StatusReason:
         """The status reason as an enum."""
         return StatusReason(self.status_reason)
@@ -173,6 +189,8 @@ class Job(models.Model):
                 for name, value in fields.items():
                     setattr(self, name, value)
                 JobTransition.write(self, old, actor, name_of(by), reason, at)
+                if new is StatusReason.FAILED:
+                    _note_failed(self, at)
         except IntegrityError as error:
             if new in RUNNING:
                 raise LockHeld(f"another job is running under the lock {self.lock_key}") from error

@@ -16,6 +16,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
+from config import audit
 from connectors.admin.base import ReadOnly, ago, badge, link_to
 from connectors.models import Integration
 from connectors.transport import redaction
@@ -196,12 +197,12 @@ class ServiceAdmin(ReadOnly, ModelAdmin):
             raise PermissionDenied
         service = get_object_or_404(Service.objects.select_related("integration"), pk=service_id)
         try:
-            told = _DO[action](request, service)
+            with audit.acting(request.user, service, f"{action.capitalize()}."):
+                told = _DO[action](request, service)
         except Refused as refused:
             for problem in refused.problems:
                 self.message_user(request, redaction.text(problem), messages.ERROR)
         else:
-            self.log_change(request, service, f"{action.capitalize()}.")
             for number, text in enumerate(told):
                 self.message_user(request, text, messages.WARNING if number else messages.SUCCESS)
         return _back(service.integration_id, service.pk)
@@ -230,8 +231,8 @@ class ServiceAdmin(ReadOnly, ModelAdmin):
 
 
 def _back(integration_id: int, service_id: int | None = None) -> HttpResponse:
-    anchor = f"#service-{service_id}" if service_id else ""
-    return redirect(reverse("admin:scheduling_integration", args=[integration_id]) + anchor)
+    # Not to the service's own place on the page: the answer stands on top.
+    return redirect("admin:scheduling_integration", integration_id)
 
 
 def _provision(request: HttpRequest, integration: Integration, action: str) -> str:

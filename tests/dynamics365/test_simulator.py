@@ -264,6 +264,7 @@ def test_token_errors(world, change, status, code):
 def test_a_person_logs_in_by_a_code(world):
     given = world.simulator.credentials()
     asked = {"client_id": CLIENT_ID, "redirect_uri": "http://127.0.0.1:1/back", "state": "s", "response_type": "code"}
+    asked["scope"] = "offline_access"  # else there is no refresh token
     url = given["settings"]["authorize_url"]
     back = requests.post(url, params=asked, data={"decision": "accept"}, allow_redirects=False, timeout=30)
     code = back.headers["Location"].partition("code=")[2].partition("&")[0]

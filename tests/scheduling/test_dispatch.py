@@ -113,7 +113,7 @@ def test_what_is_off_paused_or_not_provisioned_starts_nothing(at: Clock) -> None
     assert jobs() == []
     assert Event.objects.exclude(code__startswith="service").count() == 0
     paused.refresh_from_db()
-    assert paused.next_run_at == MONDAY + timedelta(hours=2, minutes=30)
+    assert paused.next_run_at == MONDAY + timedelta(hours=2), "the pause ends with that minute"
 
 
 def test_a_blackout_is_kept(at: Clock) -> None:
@@ -161,6 +161,33 @@ def test_a_few_late_seconds_are_nothing_to_report(at: Clock) -> None:
     dispatch.tick()
     assert len(jobs()) == 1
     assert not Event.objects.filter(code="missed run").exists()
+
+
+def test_what_is_due_stays_due_when_times_or_blackouts_are_saved(at: Clock) -> None:
+    one = service(integration())
+    at.go(hours=3, minutes=10)
+    services.reschedule([one])
+    assert dispatch.tick() == 1
+    assert Event.objects.get(code="missed run").args["count"] == 6
+    assert len(jobs()) == 1
+
+
+def test_a_start_that_a_new_blackout_forbids_does_not_happen(at: Clock) -> None:
+    one = service(integration())
+    at.go(minutes=30)
+    Blackout.objects.create(name="Fire drill", integration=one.integration, first=MONDAY.date(), last=MONDAY.date())
+    services.reschedule([one])
+    dispatch.tick()
+    assert jobs() == []
+    one.refresh_from_db()
+    assert one.next_run_at == datetime(2026, 3, 3, 8, 0, tzinfo=UTC)
+
+
+def test_a_stopped_service_is_never_due(at: Clock) -> None:
+    one = service(integration())
+    Service.objects.filter(pk=one.pk).update(enabled=False)  # as if a slower save had put its next run back
+    at.go(minutes=30)
+    assert dispatch.tick() == 0
 
 
 def test_a_manual_run_does_not_disturb_the_schedule(at: Clock) -> None:

@@ -27,12 +27,11 @@ def test_the_first_save_asks_and_says_how_long_it_may_take() -> None:
     assert found.windows.get().every_minutes == 60
 
 
-def test_while_a_request_is_processed_saving_starting_stopping_and_running_are_refused_with_who_asked() -> None:
+def test_while_a_request_is_processed_saving_starting_and_running_are_refused_with_who_asked() -> None:
     found = service(integration(status="requested"))
     for act in (
         lambda: services.change(found, by="grace", windows_told=[window(every=60)]),
         lambda: services.start(found, by="grace"),
-        lambda: services.stop(found, by="grace"),
         lambda: services.run_now(found, by="grace"),
         lambda: provisioning.ask(found.integration, by="grace"),
     ):

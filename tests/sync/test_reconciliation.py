@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
 from connectors.models import Event, RecordChange, RecordLink, Run
-from connectors.sync.run import advance, approve
+from connectors.sync import decisions
+from connectors.sync.run import advance, approve, start_run
+from tests.sync.test_groups import world_with_aging
+from tests.sync.test_reports import owed
 from tests.sync.worlds import TwoSystems
 
 pytestmark = pytest.mark.django_db
@@ -113,15 +117,91 @@ def test_a_new_reconciliation_looks_again_at_what_nobody_approved() -> None:
     assert RecordLink.objects.filter(reason="waits for approval").count() == 1
 
 
-def test_an_edit_after_the_proposal_is_an_ordinary_edit() -> None:
+def test_an_edit_of_a_record_that_waits_for_approval_waits_with_it() -> None:
     world = world_of("Ada")
     drift(world, "Ada", city="Rome")
     run = check(world)
     record = next(iter(world.left.tables["person"]))
     world.left.put("person", record, {"email": "ada@example.com"})
+    before = journals(world)
     world.run()
-    assert approve(run, world.clock.now()) == (0, 1), "it was planned anew with the edit"
+    assert journals(world) == before, "the drift would go with the edit"
+    assert approve(run, world.clock.now()) == (0, 1), "the proposal is of an older state"
+    link = RecordLink.objects.get()
+    assert decisions.choices(link)[0] == "approve"
+    decisions.approve(link, now=world.clock.now(), by="ada")
+    world.run()
     assert not RecordLink.objects.filter(pending__isnull=False).exists()
+    assert Event.objects.get(code="approved").message == "Approved what the reconciliation found."
+
+
+def test_an_edit_while_everything_is_read_is_an_ordinary_edit() -> None:
+    world = world_of("Ada", "Grace")
+    record = next(iter(world.left.tables["person"]))
+    reads = []
+
+    def point(name: str) -> None:
+        if name == "page read":
+            reads.append(name)
+            if len(reads) == 3:  # between the changes and the listing
+                world.left.put("person", record, {"city": "Oslo"})
+
+    world.at_point = point
+    run = check(world)
+    world.at_point = None
+    assert (run.phase, proposals(run)) == (Run.Phase.DONE, [])
+    before = journals(world)
+    world.run()
+    assert journals(world) == before + 1
+
+
+@pytest.mark.parametrize("at", ["after stage page", "before store plan"])
+def test_a_reconciliation_that_dies_leaves_nothing_that_an_ordinary_run_would_write(at: str) -> None:
+    world = world_of("Ada", "Grace")
+    drift(world, "Ada", city="Rome")
+    before = journals(world)
+
+    class Die(BaseException):
+        pass
+
+    def point(name: str) -> None:
+        if name == at and RecordLink.objects.filter(pending__isnull=False).exists():
+            raise Die
+
+    world.at_point = point
+    run = start_run(world.scope, world.world, mode="comprehensive", purpose="check")
+    world.scope.refresh_from_db()
+    with pytest.raises(Die):
+        advance(run, world.world)
+    world.at_point = None
+    world.run()
+    world.run()
+    assert journals(world) == before
+    assert proposals(check(world)) == [("left", "update")]
+
+
+def test_a_reconciliation_that_a_guard_stops_leaves_nothing_to_write() -> None:
+    world = world_of(*[f"P{number}" for number in range(30)])
+    drift(world, "P0", city="Rome")
+    people = world.right.tables["person"]
+    hidden = {key: people.pop(key) for key in list(people)[1:]}
+    before = journals(world)
+    assert check(world).phase == Run.Phase.GUARDED
+    people.update(hidden)
+    world.run()
+    assert journals(world) == before
+
+
+def test_new_figures_do_not_take_unapproved_drift_along() -> None:
+    world = world_with_aging()
+    for number in range(3):
+        world.left.create("person", {"name": f"P{number}", "email": "a@example.org", "overdue": Decimal(number)})
+    world.settle()
+    drift(world, "P0", email="b@example.org")
+    assert check(world).phase == Run.Phase.PROPOSED
+    owed(world, 7)
+    world.run("reports")
+    assert next(iter(world.left.tables["person"].values())).values["email"] == "a@example.org"
 
 
 def test_a_reconciliation_may_be_approved_for_a_week() -> None:

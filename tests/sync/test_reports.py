@@ -11,7 +11,7 @@ import pytest
 from connectors.contract import Page
 from connectors.memory.connector import Memory
 from connectors.models import EntitySync, RecordChange, RecordLink, Run
-from connectors.sync.run import advance, start_run
+from connectors.sync.run import accept_guard, advance, approve, start_run
 from tests.sync.test_groups import credits, world_with_aging
 from tests.sync.worlds import TwoSystems
 
@@ -171,3 +171,65 @@ def test_a_record_that_a_report_does_not_mention_has_the_values_that_absence_mea
 def _without_the_first(pages: Iterator[Page]) -> Iterator[Page]:
     for number, page in enumerate(pages):
         yield replace(page, records=page.records[1:]) if number == 0 else page
+
+
+def test_a_run_over_reports_that_goes_on_leaves_an_approved_preview_alone() -> None:
+    world = people(120)
+    owed(world, 5)
+    reports = begin(world, mode="reports")
+    assert not advance(reports, world.world, slice_over=lambda: RecordChange.objects.filter(run=reports).exists())
+    world.left.put("person", list(world.left.tables["person"])[3], {"city": "Paris"})
+    preview = begin(world, aside=(reports.pk,), purpose="preview")
+    while not advance(preview, world.world):
+        pass
+    preview.refresh_from_db()
+    assert approve(preview, world.clock.now()) == (1, 0)
+    while not advance(take_again(reports), world.world):  # while the preview's job waits for its retry
+        pass
+    assert RecordChange.objects.get(run=preview).status == "planned"
+    while not advance(take_again(preview), world.world):
+        pass
+    assert RecordChange.objects.get(run=preview).status == "written"
+
+
+def tells_only(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Let the report name the first `count` people, and let absence mean that nothing is owed."""
+    whole = Memory.snapshot
+
+    def short(self: Memory, *args: str) -> Iterator[Page]:
+        page = next(iter(whole(self, *args)))
+        yield replace(page, records=page.records[:count], last=True)
+
+    monkeypatch.setattr(Memory, "absent", lambda self, entity, group: {"overdue": Decimal(0)}, raising=False)
+    monkeypatch.setattr(Memory, "snapshot", short)
+
+
+def test_a_report_that_leaves_out_many_who_had_figures_stages_and_writes_nothing_until_it_is_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = people(60)
+    owed(world, 4)
+    world.run("reports")
+    writes = len(world.right.journal)
+    owed(world, 9)
+    tells_only(monkeypatch, 1)
+    run = world.run("reports")
+    assert run.phase == Run.Phase.GUARDED
+    assert "no longer mentions 59 person records of 60 that had figures" in run.guard["tripped"][0]
+    assert (credits(world), len(world.right.journal)) == (owing(4, 60), writes)
+    assert not RecordLink.objects.filter(pending__isnull=False).exists(), "nor is what it did tell staged"
+    accept_guard(run, world.clock.now())
+    while not advance(take_again(run), world.world):
+        pass
+    assert credits(world) == [Decimal(900), *[Decimal(0)] * 59]
+
+
+def test_people_who_owe_nothing_and_stay_so_trip_no_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = people(60, amount=0)
+    for kept in list(world.left.tables["person"].values())[:21]:
+        kept.values["overdue"] = Decimal(7)
+    tells_only(monkeypatch, 21)
+    assert world.run("reports").phase == Run.Phase.DONE
+    tells_only(monkeypatch, 1)
+    assert world.run("reports").phase == Run.Phase.DONE, "twenty have paid, and 39 never owed anything"
+    assert credits(world) == [Decimal(7), *[Decimal(0)] * 59]

@@ -14,12 +14,12 @@ from connectors.sync.explain import (
     NotKnown,
     Teller,
     explain,
-    field_title,
     find_link,
     reason_word,
     title_of,
 )
 from connectors.sync.plan import Life
+from connectors.sync.rules import field_title
 
 
 class Command(BaseCommand):

@@ -18,7 +18,7 @@ from jobs import clock
 MOST = 1000  # lines of one list
 DONE = {
     "retry": "to be tried again", "resolve": "resolved", "approve": "approved", "promote": "promoted", "hold": "held",
-    "release": "released", "join": "joined", "not-same": "told apart", "unlink": "unlinked", "relink": "linked again",
+    "release": "released", "join": "joined", "accept": "accepted", "not-same": "told apart", "unlink": "unlinked", "relink": "linked again",
 }  # fmt: skip
 
 
@@ -41,6 +41,7 @@ class Command(BaseCommand):
             ("promote", "let records flow that flow only on request"),
             ("hold", "leave records alone"),
             ("release", "end a hold"),
+            ("accept", "leave records as an undo made them"),
             ("join", "make a record of each side partners"),
             ("not-same", "say that a record is not the same as another, or as any that it could be"),
             ("unlink", "take partners apart; both records stay"),
@@ -65,7 +66,7 @@ class Command(BaseCommand):
         decided, refused = decisions.many(_named(options["links"]), _decision(options))
         later = (
             ""
-            if not decided or options["action"] in ("hold", "release", "unlink")
+            if not decided or options["action"] in ("hold", "release", "accept", "unlink")
             else " The next sync carries it out."
         )
         self.stdout.write(f"{len(decided)} {DONE[options['action']]}.{later}")
@@ -141,6 +142,6 @@ def _decision(options: dict[str, Any]) -> Callable[[RecordLink], object]:
         return lambda link: joining.not_same(link, other, **how)
     plain: dict[str, Callable[..., object]] = {
         "retry": decisions.retry, "approve": decisions.approve, "promote": decisions.promote, "release": decisions.release,
-        "relink": joining.relink,
+        "accept": decisions.accept, "relink": joining.relink,
     }  # fmt: skip
     return lambda link: plain[name](link, **how)

@@ -56,6 +56,9 @@ class Command(BaseCommand):
         except (NotNow, NotPromotable, JobBusy) as error:
             raise CommandError(str(error)) from error
         self._say(sync, requested, job)
+        ended = [sync.promotions.filter(external_id=record_id).latest("id").status for record_id in requested.queued]
+        if requested.refused or Status.ERROR in ended:
+            raise CommandError("Not all of them could be promoted.")
 
     def _sync(self, integration: str, name: str) -> EntitySync:
         found = integration_named(integration)

@@ -6,12 +6,15 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from connectors.models import Connection
+from connectors.models import Connection, Hook
 from connectors.transport import vault
+from jobs.models import AlertRule
 
 
 class Command(BaseCommand):
-    help = "Encrypt the credentials of all connections with the first of CREDENTIAL_KEYS. Safe to repeat."
+    help = (
+        "Encrypt the credentials of all connections and alert rules with the first of CREDENTIAL_KEYS. Safe to repeat."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         counts = {"rotated": 0, "already on the first key": 0, "without credentials": 0}
@@ -21,9 +24,33 @@ class Command(BaseCommand):
                 counts[self._rotate(connection)] += 1
             except vault.CredentialsUnreadable as error:
                 unreadable.append(f"{connection.name}: {error}")
+        for rule in AlertRule.objects.exclude(secret=b"").order_by("name"):
+            try:
+                counts[self._rotate_rule(rule)] += 1
+            except vault.CredentialsUnreadable as error:
+                unreadable.append(f"{rule.name}: {error}")
+        for hook in Hook.objects.exclude(secret=b"").order_by("system"):
+            try:
+                counts[self._rotate_hook(hook)] += 1
+            except vault.CredentialsUnreadable as error:
+                unreadable.append(f"{hook}: {error}")
         self.stdout.write(", ".join(f"{number} {what}" for what, number in counts.items()))
         if unreadable:
             raise CommandError("\n".join(unreadable))
+
+    def _rotate_hook(self, hook: Hook) -> str:
+        stored = hook.verifiers()
+        if vault.is_newest(bytes(hook.secret)):
+            return "already on the first key"
+        hook.set_verifiers(stored)
+        return "rotated"
+
+    def _rotate_rule(self, rule: AlertRule) -> str:
+        stored = rule.webhook()
+        if vault.is_newest(bytes(rule.secret)):
+            return "already on the first key"
+        rule.set_webhook(stored["url"], stored["signing_key"])
+        return "rotated"
 
     def _rotate(self, connection: Connection) -> str:
         if not connection.secret:

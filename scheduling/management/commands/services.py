@@ -44,7 +44,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: object, **options: Any) -> None:
-        if options["integration"] is None:
+        if options["integration"] in (None, "list"):
             self._list(list(shown(Service.objects.order_by("integration__name", "position"))), options)
             return
         integration = integration_named(options["integration"])

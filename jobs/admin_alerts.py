@@ -1,0 +1,218 @@
+"""Who is told of trouble, what is wrong at present, and which messages went out?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.validators import validate_email
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
+
+from connectors.admin.base import Button, Pressable, ReadOnly, ago, badge, link_to
+from connectors.contract import PermanentError
+from connectors.transport.addresses import place
+from jobs.alerts import outbox
+from jobs.housekeeping import failing
+from jobs.models import Alert, AlertMessage, AlertRule, Failing
+from jobs.states import IllegalTransition
+from jobs.syncing import NotNow
+
+
+class AlertRuleForm(forms.ModelForm):
+    """A webhook's address is a secret: it can be entered, not read."""
+
+    addresses_text = forms.CharField(
+        label="E-mail addresses",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="One on each line.",
+    )
+    url = forms.CharField(
+        label="Webhook address", required=False, max_length=2000, widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        help_text="It is stored encrypted and not shown again. Leave it empty to keep the one that is stored.",
+    )  # fmt: skip
+    signing_key = forms.CharField(
+        label="Signing key", required=False, max_length=200, widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        help_text="For JSON: the receiver checks X-Syncline-Signature with it. Empty: one is made and shown once.",
+    )  # fmt: skip
+
+    class Meta:
+        model = AlertRule
+        fields = ["name", "enabled", "what", "more_than", "integration", "to"]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.instance.pk:
+            self.initial["addresses_text"] = "\n".join(self.instance.addresses)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        addresses = cleaned.get("addresses_text", "").split()
+        if cleaned.get("to") != AlertRule.To.EMAIL:
+            self._clean_webhook(cleaned)
+            addresses = []
+        elif not addresses:
+            self.add_error("addresses_text", "Enter at least one address.")
+        for address in addresses:
+            try:
+                validate_email(address)
+            except forms.ValidationError:
+                self.add_error("addresses_text", f"{address} is not an e-mail address.")
+        cleaned["addresses"] = addresses
+        return cleaned
+
+    def _clean_webhook(self, cleaned: dict[str, Any]) -> None:
+        url = cleaned.get("url", "")
+        if not url and not self.instance.secret:
+            self.add_error("url", "Enter the webhook's address.")
+        if url:
+            try:
+                place(url)
+            except PermanentError as error:
+                self.add_error("url", str(error))
+
+
+@admin.register(AlertRule)
+class AlertRuleAdmin(Pressable, ModelAdmin):
+    """Who wants to be told of what."""
+
+    form = AlertRuleForm
+    list_display = ["name", "what", "integration", "to", "recipients", "enabled"]
+    list_filter = ["what", "to", "enabled"]
+    list_select_related = ["integration"]
+    search_fields = ["name"]
+    fieldsets = [
+        (None, {"fields": ["name", "enabled"]}),
+        ("When", {"fields": ["what", "more_than", "integration"]}),
+        ("Tell", {"fields": ["to", "addresses_text", "url", "signing_key"]}),
+    ]
+    buttons = [Button("test", "Send a test message", help="Goes to every recipient of this rule; see Messages.")]
+
+    @admin.display(description="Recipients")
+    def recipients(self, rule: AlertRule) -> str:
+        return ", ".join(rule.addresses) or rule.host
+
+    def save_model(self, request: HttpRequest, obj: AlertRule, form: Any, change: bool) -> None:
+        obj.addresses = form.cleaned_data["addresses"]
+        super().save_model(request, obj, form, change)
+        if obj.to == AlertRule.To.EMAIL:
+            return
+        url, key = form.cleaned_data["url"], form.cleaned_data["signing_key"]
+        if url or key:
+            stored = obj.webhook()
+            made = obj.set_webhook(url or stored["url"], key or stored.get("signing_key", ""))
+            if obj.to == AlertRule.To.JSON and not key and not stored:
+                self.message_user(request, f"The signing key, shown this once: {made}", messages.WARNING)
+
+    def test(self, request: HttpRequest, rule: AlertRule) -> str:
+        return f"{len(outbox.put_test(rule))} test message(s) on the way; Messages shows whether they arrive."
+
+
+@admin.register(Alert)
+class AlertAdmin(ReadOnly, ModelAdmin):
+    """What is or was wrong."""
+
+    list_display = ["opened", "state", "text", "rule", "count", "seen", "resolved"]
+    list_filter = [("resolved_at", admin.EmptyFieldListFilter), "rule"]
+    list_select_related = ["rule"]
+    ordering = ["-opened_at"]
+
+    @admin.display(description="State")
+    def state(self, alert: Alert) -> SafeString:
+        return badge("Open", alert.text, "bad") if alert.resolved_at is None else badge("Resolved", tone="good")
+
+    @admin.display(description="Opened", ordering="opened_at")
+    def opened(self, alert: Alert) -> SafeString:
+        return ago(alert.opened_at)
+
+    @admin.display(description="Last seen")
+    def seen(self, alert: Alert) -> SafeString:
+        return ago(alert.last_seen)
+
+    @admin.display(description="Resolved")
+    def resolved(self, alert: Alert) -> SafeString | str:
+        return ago(alert.resolved_at) if alert.resolved_at else "–"
+
+
+@admin.register(AlertMessage)
+class AlertMessageAdmin(ReadOnly, ModelAdmin):
+    """The outbox: what was told to whom, and whether it arrived."""
+
+    list_display = ["written", "state", "kind", "subject", "recipient", "tries", "error", "its_job"]
+    list_filter = ["status", "kind", "rule"]
+    list_select_related = ["job"]
+    search_fields = ["recipient", "subject"]
+    ordering = ["-at"]
+    actions = ["send_again"]
+
+    @admin.display(description="State")
+    def state(self, message: AlertMessage) -> SafeString:
+        tone = {"sent": "good", "failed": "bad"}.get(message.status, "calm")
+        return badge(message.get_status_display(), message.error, tone)
+
+    @admin.display(description="Written", ordering="at")
+    def written(self, message: AlertMessage) -> SafeString:
+        return ago(message.at)
+
+    @admin.display(description="Job")
+    def its_job(self, message: AlertMessage) -> SafeString | str:
+        return link_to(message.job)
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("jobs.retry_job")
+
+    @admin.action(description="Send again", permissions=["retry"])
+    def send_again(self, request: HttpRequest, queryset: QuerySet[AlertMessage]) -> None:
+        sent = 0
+        for message in queryset.select_related("job"):
+            try:
+                outbox.send_again(message, by=request.user)
+                sent += 1
+            except IllegalTransition as refusal:
+                self.message_user(request, f"{message.recipient}: {refusal}", messages.WARNING)
+        if sent:
+            self.message_user(request, f"{sent} message(s) on the way again.", messages.SUCCESS)
+
+
+@admin.register(Failing)
+class FailingAdmin(ReadOnly, ModelAdmin):
+    """Integrations whose runs fail in a row, and those that the rule has paused."""
+
+    list_display = ["scope", "state", "began", "last", "reason", "next_try"]
+    list_select_related = ["scope__integration"]
+    ordering = ["since"]
+    actions = ["resume"]
+
+    @admin.display(description="State")
+    def state(self, row: Failing) -> SafeString:
+        if row.paused_at is not None:
+            return badge("Paused by rule", row.scope.disabled_reason, "bad")
+        return badge("Failing", row.scope.last_error, "warn")
+
+    @admin.display(description="Failing since", ordering="since")
+    def began(self, row: Failing) -> SafeString:
+        return ago(row.since)
+
+    @admin.display(description="Last failure")
+    def last(self, row: Failing) -> SafeString:
+        return ago(row.last_at)
+
+    @admin.display(description="Next try")
+    def next_try(self, row: Failing) -> SafeString | str:
+        return ago(row.probe_at) if row.probe_at else "as scheduled"
+
+    def has_resume_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("connectors.operate_integration")
+
+    @admin.action(description="Resume", permissions=["resume"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Failing]) -> None:
+        for row in queryset.select_related("scope__integration"):
+            try:
+                failing.resume(row.scope, by=request.user)
+                self.message_user(request, f"{row.scope} goes on.", messages.SUCCESS)
+            except NotNow as refusal:
+                self.message_user(request, str(refusal), messages.WARNING)

@@ -1,0 +1,1 @@
+"""Who is told of trouble, when, and did it reach them?"""

@@ -1,0 +1,1 @@
+"""What is done so that the hub stays small, honest and out of harm's way?"""
