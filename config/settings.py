@@ -193,6 +193,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
     "ENUM_NAME_OVERRIDES": {
+        "ProvisioningStatusEnum": "scheduling.models.Provisioning.Status",
         "JobStatusEnum": "jobs.states.StatusReason",
         "LifeEnum": "connectors.models.RecordLink.Life",
         "LinkStateEnum": "connectors.models.RecordLink.State",

@@ -11,7 +11,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Coalesce
 
 from connectors.contract import ConnectorError, Option
-from connectors.models import ProblemGroup, Scope
+from connectors.models import ProblemGroup, RecordLink, Scope
 from connectors.sync import problems
 from connectors.sync.problems import MOST_COUNTED, CountedRows, Missing, NotMended
 from connectors.sync.retrying import How
@@ -34,15 +34,19 @@ def groups() -> QuerySet[ProblemGroup]:
     rows = problems.counted(
         ProblemGroup.objects.select_related("integration__left", "integration__right", "entity_sync")
     )
-    failed = _failed().filter(fingerprint=OuterRef("fingerprint")).alias(scope_no=Coalesce("scope_id", 0))
-    failed = failed.filter(scope_no=Coalesce(OuterRef("scope_id"), Value(0)))
-    rows = rows.annotate(jobs=CountedRows(failed.values("pk")[: MOST_COUNTED + 1]))
+    rows = rows.annotate(jobs=CountedRows(_of_group().values("pk")[: MOST_COUNTED + 1]))
     return rows.annotate(count=F("records") + F("jobs")).order_by("-last_seen", "-id")
 
 
 def still_open(rows: QuerySet[ProblemGroup]) -> QuerySet[ProblemGroup]:
-    """Narrow `groups` to those that still hold something up."""
-    return rows.filter(Q(count__gt=0), resolved_at=None)
+    """Narrow `groups` to those that still hold something up: asked by existence, since counting takes longer."""
+    links = RecordLink.objects.filter(problem=OuterRef("key"), pending__in=problems.HANDS)
+    return rows.filter(Exists(links) | Exists(_of_group()), resolved_at=None)
+
+
+def _of_group() -> QuerySet[Job]:
+    failed = _failed().filter(fingerprint=OuterRef("fingerprint")).alias(scope_no=Coalesce("scope_id", 0))
+    return failed.filter(scope_no=Coalesce(OuterRef("scope_id"), Value(0)))
 
 
 def resolved(rows: QuerySet[ProblemGroup]) -> QuerySet[ProblemGroup]:

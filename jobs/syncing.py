@@ -90,11 +90,6 @@ def request_sync(
         )
 
 
-def first_is_to_come(scope: Scope) -> bool:
-    """Whether the first run is still to be looked at and approved by a person: no service writes before that."""
-    return scope.last_full_at is None and scope.integration.first_run == "preview"
-
-
 def service_job(
     scope: Scope, work: str, *, entities: list[str], service: str, by: Person = None, priority: Priority | None = None
 ) -> Job:

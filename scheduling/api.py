@@ -201,7 +201,8 @@ class ServiceViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
     def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
         rows = args[0] if args else []
         rows = list(rows) if kwargs.get("many") else [rows] if rows else []
-        looked = {standing.service.pk: standing for standing in standings(rows, clock.now())}
+        # No rows: the description of the API is being made, perhaps without a database.
+        looked = {standing.service.pk: standing for standing in standings(rows, clock.now())} if rows else {}
         context = {**self.get_serializer_context(), "standings": looked}
         return self.get_serializer_class()(*args, **{**kwargs, "context": context})
 

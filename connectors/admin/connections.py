@@ -21,6 +21,8 @@ from connectors import transport
 from connectors.admin.base import Button, Pressable, ago, badge
 from connectors.admin.connect import ConnectPages, callback_address, connects
 from connectors.admin.health import HealthPages
+from connectors.admin.unrouted import MAY as SEE_UNROUTED
+from connectors.admin.unrouted import UnroutedPage
 from connectors.models import Connection, Integration
 from connectors.registry import UnknownSystem, connector_class, systems
 from connectors.sync import decisions
@@ -148,7 +150,7 @@ def _stored(connection: Connection) -> set[str]:
 
 
 @admin.register(Connection)
-class ConnectionAdmin(HealthPages, ConnectPages, Pressable, ModelAdmin):
+class ConnectionAdmin(HealthPages, UnroutedPage, ConnectPages, Pressable, ModelAdmin):
     """One set of credentials and hosts for one system."""
 
     list_display = ["name", "system_shown", "state_shown", "account_shown", "expires", "health_link", "calls"]
@@ -156,7 +158,8 @@ class ConnectionAdmin(HealthPages, ConnectPages, Pressable, ModelAdmin):
     ordering = ["name"]
     actions: list[str] = []
     readonly_fields = [
-        "system_shown", "state_shown", "why", "account_shown", "instance_shown", "expires", "calls", "health_link",
+        "system_shown", "state_shown", "why", "account_shown", "instance_shown", "expires", "calls", "unrouted_link",
+        "health_link",
         "redirect_address",
     ]  # fmt: skip
     buttons = [
@@ -241,7 +244,7 @@ class ConnectionAdmin(HealthPages, ConnectPages, Pressable, ModelAdmin):
             "why",
             ("account_shown", "instance_shown"),
             ("expires", "health_link"),
-            "calls",
+            ("calls", "unrouted_link") if request.user.has_perm(SEE_UNROUTED) else "calls",
         ]
         sets: list[tuple[str | None, dict[str, Any]]] = [(None, {"fields": seen})]
         if self.has_change_permission(request, obj) and obj.system in systems():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -15,7 +16,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 from connectors.contract import ConnectorError
 from connectors.models import Integration
 from connectors.sync import preferences, routing
-from connectors.sync.preferences import Preference, PreferencesError
+from connectors.sync.preferences import Preference, PreferencesError, RouteAsked, StalePreferences
 from connectors.sync.presets import presets
 from connectors.sync.rules import LEFT, RIGHT, Side
 from connectors.transport import connected, redaction
@@ -81,42 +82,52 @@ def view(model_admin: IntegrationAdmin, request: HttpRequest, object_id: str) ->
     if not model_admin.has_view_permission(request, integration):
         raise PermissionDenied
     may = model_admin.has_change_permission(request, integration)
-    chosen = preferences.read(integration)
+    form = _form(integration, request.POST or None)
+    if request.method == "POST":
+        if not may:
+            raise PermissionDenied
+        try:
+            saved = form.is_valid() and _save(model_admin, request, integration, form)
+        except StalePreferences as refusal:
+            # What was entered was chosen by what is no more: the page shows what is there now, and its revision.
+            model_admin.message_user(request, f"Nothing was saved. {refusal}", messages.ERROR)
+            integration.refresh_from_db()
+            form, saved = _form(integration, None), False
+        if saved:
+            return redirect("admin:connectors_integration_preferences", integration.pk)
+    side = shared_side(integration)
+    context = {
+        **model_admin.admin_site.each_context(request), "title": f"Preferences of {integration}", "opts": model_admin.opts,
+        "integration": integration, "form": form, "may": may, "original": integration,
+        "shared": getattr(integration, side) if side else None,
+    }  # fmt: skip
+    request.current_app = model_admin.admin_site.name
+    return TemplateResponse(request, "syncline/preferences.html", context)
+
+
+def _form(integration: Integration, given: Any) -> PreferencesForm:
     route = routing.Route.of(integration)
     shown = {
         "revision": integration.revision,
         "route_column": next(iter(route.fields.values()), "") if route else "",
         "route_value": route.value if route else "",
     }
-    form = PreferencesForm(chosen, request.POST or None, initial=shown)
-    if request.method == "POST":
-        if not may:
-            raise PermissionDenied
-        if form.is_valid() and _save(model_admin, request, integration, form, shown):
-            return redirect("admin:connectors_integration_preferences", integration.pk)
-    context = {
-        **model_admin.admin_site.each_context(request), "title": f"Preferences of {integration}", "opts": model_admin.opts,
-        "integration": integration, "form": form, "may": may, "original": integration,
-    }  # fmt: skip
-    request.current_app = model_admin.admin_site.name
-    return TemplateResponse(request, "syncline/preferences.html", context)
+    return PreferencesForm(preferences.read(integration), given, initial=shown)
 
 
-def _save(
-    model_admin: IntegrationAdmin, request: HttpRequest, integration: Integration, form: PreferencesForm, shown: dict[str, Any]
-) -> bool:  # fmt: skip
+def _save(model_admin: IntegrationAdmin, request: HttpRequest, integration: Integration, form: PreferencesForm) -> bool:
     given = form.cleaned_data
     asked = {one.key: str(given.get(one.key, "")) for one in form.chosen}
-    now, by = clock.now(), str(request.user)
+    # What nobody touched is not asked for anew: the system need not be there to change who wins.
+    route = None
+    if {"route_column", "route_value"} & set(form.changed_data):
+        route = (given["route_column"].strip(), given["route_value"].strip())
     try:
-        said = preferences.change(integration, asked, now=now, by=by, revision=given["revision"])
-        if any(given[name] != shown[name] for name in ("route_column", "route_value")):
-            change_route(integration, given["route_column"].strip(), given["route_value"].strip(), by=by)
-            said.append("whose records are taken")
+        said = change(integration, asked, route, by=str(request.user), revision=given["revision"])
+    except StalePreferences:
+        raise
     except PreferencesError as error:
-        form.refuse(
-            {f"route_{key}" if key in ("column", "value") else key: text for key, text in error.problems.items()}
-        )
+        form.refuse(error.problems)
         return False
     except ConnectorError as error:
         form.refuse({"route_column": redaction.text(str(error))})
@@ -131,18 +142,28 @@ def _save(
     return True
 
 
-def change_route(integration: Integration, column: str, value: str, *, by: str) -> None:
-    """Set the route of an integration, asking the shared system for the column's choices.
+def change(
+    integration: Integration, asked: Mapping[str, str], route: tuple[str, str] | None, *, by: str, revision: int | None = None
+) -> list[str]:  # fmt: skip
+    """Set preferences and, where (column, value) of a route are given, whose records are taken: all of it or nothing.
 
-    Raises PreferencesError and ConnectorError.
+    Returns a sentence for each change.  Raises PreferencesError and ConnectorError.
     """
-    preset = presets().get(integration.preset)
-    told = dict(preset.route) if preset else {}
-    if not told:
-        raise PreferencesError({"column": f"The preset of {integration} says nothing of records of several companies."})
-    side: Side = LEFT if told["side"] == LEFT else RIGHT
+    how: dict[str, Any] = {"now": clock.now(), "by": by, "revision": revision}
+    if route is None:
+        return preferences.change(integration, asked, **how)
+    side = shared_side(integration)
+    if side is None:
+        told = f"The preset of {integration} says nothing of records of several companies."
+        return preferences.change(integration, asked, unfit={"route_column": told}, **how)
+    entities = [str(name) for name in presets()[integration.preset].route["entities"]]
     with connected(getattr(integration, side)) as connector:
-        preferences.set_route(
-            integration, column, value, connector, side=side, entities=[str(name) for name in told["entities"]], now=clock.now(),
-            by=by,
-        )  # fmt: skip
+        return preferences.change(integration, asked, route=RouteAsked(*route, side, entities, connector), **how)
+
+
+def shared_side(integration: Integration) -> Side | None:
+    """Return the side whose records may be of several companies, as the preset says, or None."""
+    preset = presets().get(integration.preset)
+    if preset is None or not preset.route:
+        return None
+    return LEFT if preset.route["side"] == LEFT else RIGHT

@@ -17,7 +17,7 @@ from unfold.admin import ModelAdmin
 from config import audit
 from connectors.admin.base import Button, Page, ReadOnly, ago, badge, link_to
 from connectors.admin.show import name_of
-from connectors.models import ProblemGroup, RecordLink
+from connectors.models import ProblemGroup
 from connectors.sync.problems import MOST_COUNTED, NotMended, hint_of, links_of, mapping_of, title_of
 from connectors.sync.retrying import HELP, LABELS, How
 from connectors.sync.values import decode
@@ -93,9 +93,9 @@ class ProblemGroupAdmin(ReadOnly, Page, ModelAdmin):
         Button("reopen", "Open again", main=True, permission=MAY, shown=lambda g: not _open(g)),
     ]  # fmt: skip
 
-    def get_ordering(self, request: HttpRequest) -> list[str]:
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         """Last seen first."""
-        return ["-last_seen", "-id"]
+        return ("-last_seen", "-id")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProblemGroup]:
         """With the number of records and jobs."""
@@ -269,8 +269,3 @@ def _decided(decide: Any, request: HttpRequest, group: ProblemGroup) -> None:
         decide(group, by=request.user)
     except NotMended as refusal:
         raise NotNow(str(refusal)) from refusal
-
-
-def problem_of(link: RecordLink) -> ProblemGroup | None:
-    """Return the group of a record that stands still."""
-    return ProblemGroup.objects.filter(key=link.problem).first() if link.problem else None

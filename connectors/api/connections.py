@@ -174,6 +174,13 @@ class UnroutedSerializer(serializers.Serializer[Any]):
     link = serializers.IntegerField()
 
 
+class UnroutedListSerializer(serializers.Serializer[Any]):
+    """At most a thousand of them; `more`: there are others."""
+
+    records = UnroutedSerializer(many=True)
+    more = serializers.BooleanField()
+
+
 class ConnectionViewSet(
     mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.CreateModelMixin, mixins.UpdateModelMixin, Acts
 ):
@@ -270,7 +277,7 @@ class ConnectionViewSet(
         return Response({**told, "webhooks": hooks.standing(hook) if hook else None})
 
     @extend_schema(request=None, responses=StepSerializer(many=True))
-    @action(detail=True, methods=["post"])
+    @action(detail=True, methods=["post"], pagination_class=None, filter_backends=[])
     def test(self, request: Request, pk: str) -> Response:
         """Take all steps (name, encryption, login, read, write) and say how each ended; nothing is written there."""
         return Response([asdict(step) for step in testing.examine(self.get_object())])
@@ -293,11 +300,12 @@ class ConnectionViewSet(
         url = request.build_absolute_uri(hooks.path_of(hook))
         return Response({"url": url, **hooks.standing(hook)})
 
-    @extend_schema(responses=UnroutedSerializer(many=True))
+    @extend_schema(responses=UnroutedListSerializer)
     @action(detail=True, methods=["get"], pagination_class=None, filter_backends=[])
     def unrouted(self, request: Request, pk: str) -> Response:
         """Records that belong to no integration's company."""
-        return Response([asdict(record) for record in routing.unrouted(self.get_object())])
+        found, more = routing.unrouted(self.get_object())
+        return Response({"records": [asdict(record) for record in found], "more": more})
 
     def _pausing(self, decide: Callable[[Connection], None]) -> Response:
         def act() -> Response:

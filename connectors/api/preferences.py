@@ -12,12 +12,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from config.openapi import INTEGRATION
-from connectors.admin.preferences import change_route
+from connectors.admin.preferences import change
 from connectors.api.base import Acts
 from connectors.models import Integration
 from connectors.sync import preferences, routing
 from connectors.sync.preferences import PreferencesError
-from jobs import clock
 
 
 class PreferencesSerializer(serializers.Serializer[Any]):
@@ -82,12 +81,9 @@ class PreferencesViewSet(Acts):
         return self.refused(lambda: self._change(request, integration, asked.validated_data))
 
     def _change(self, request: Request, integration: Integration, given: dict[str, Any]) -> Response:
+        route = (given["route_column"].strip(), given["route_value"].strip()) if "route_column" in given else None
         try:
-            changed = preferences.change(
-                integration, given["set"], now=clock.now(), by=str(request.user), revision=given.get("revision")
-            )
-            if "route_column" in given:
-                change_route(integration, given["route_column"], given["route_value"], by=str(request.user))
+            changed = change(integration, given["set"], route, by=str(request.user), revision=given.get("revision"))
         except PreferencesError as error:
             problems = {key or "detail": [sentence] for key, sentence in error.problems.items()}
             return Response(problems, status=status.HTTP_400_BAD_REQUEST)

@@ -43,7 +43,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='recordlink',
-            index=models.Index(condition=models.Q(('problem__isnull', False)), fields=['problem', 'id'], name='link_problem'),
+            index=models.Index(condition=models.Q(('problem__isnull', False)), fields=['problem', 'pending', 'id'], name='link_problem'),
         ),
         migrations.AddField(
             model_name='problemgroup',

@@ -107,7 +107,7 @@ class RecordLink(models.Model):
                 fields=["entity_sync", "pending", "id"], name="link_pending", condition=Q(pending__isnull=False)
             ),
             models.Index(fields=["touched_run"], name="link_touched", condition=Q(touched_run__isnull=False)),
-            models.Index(fields=["problem", "id"], name="link_problem", condition=Q(problem__isnull=False)),
+            models.Index(fields=["problem", "pending", "id"], name="link_problem", condition=Q(problem__isnull=False)),
             models.Index(fields=["waits_on"], name="link_waits_on", condition=Q(waits_on__isnull=False)),
         ]
 

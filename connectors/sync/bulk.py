@@ -29,8 +29,7 @@ from connectors.models import EntitySync, Event, Promotion, Run
 from connectors.sync import companies, store
 from connectors.sync.context import HELD, FenceLost
 from connectors.sync.flags import Flag, flag_of
-from connectors.sync.plan import Pending
-from connectors.sync.promotions import LOOK_UP, Status, promote, release, target_of
+from connectors.sync.promotions import LOOK_UP, Status, promote, release, target_of, withdraw
 from connectors.sync.routing import Route
 from connectors.sync.rules import LEFT, OTHER, Side
 from connectors.sync.world import World
@@ -52,6 +51,11 @@ class Flagged:
         """What its records are called where the flag is."""
         return self.sync.left_entity if self.side == LEFT else self.sync.right_entity
 
+    @property
+    def whose(self) -> str:
+        """Name of the integration that answers."""
+        return str(self.sync.integration)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -60,18 +64,21 @@ class Answer:
     success: bool
     reason: str
     at: datetime
+    whose: str = ""  # the integration that answered; "": several did, and the reason names them
 
     @classmethod
-    def of(cls, row: Promotion) -> Answer:
+    def of(cls, row: Promotion, whose: str) -> Answer:
         """Return a request's own answer."""
-        return cls(row.status == Status.SUCCESS, row.reason, row.at)
+        return cls(row.status == Status.SUCCESS, row.reason, row.at, whose)
 
-    def joined(self, other: Answer, name: str) -> Answer:
-        """Return both as one, where `name` answered the other: it is a success where both are."""
-        theirs = "" if other.success else f"{name}: {other.reason}"
-        own = "" if self.success else self.reason
-        reason = " ".join(part for part in (own, theirs) if part) or self.reason
-        return Answer(self.success and other.success, reason, max(self.at, other.at))
+    def joined(self, other: Answer) -> Answer:
+        """Return both as one: a success where both are, else what failed and where."""
+        failed = [
+            f"{answer.whose}: {answer.reason}" if answer.whose else answer.reason
+            for answer in (self, other)
+            if not answer.success
+        ]
+        return Answer(not failed, " ".join(failed), max(self.at, other.at))
 
 
 def take(run: Run, world: World) -> None:
@@ -188,17 +195,17 @@ def _forget(run: Run, world: World, flagged: Flagged) -> None:
 
 def _withdraw(rows: QuerySet[Promotion], why: str) -> None:
     """Take back what flags asked for, but not what is being written; a person's own request stays.  No flag shows it."""
-    waiting = rows.filter(status=Status.QUEUED).exclude(link__pending=Pending.PLANNED)
-    ids = list(waiting.values_list("pk", flat=True))
-    asked = Promotion.objects.filter(pk__in=ids, status=Status.QUEUED)
-    asked.filter(source=Promotion.Source.FLAG).update(status=Status.WITHDRAWN, reason=why[:500], untold=False)
-    asked.update(untold=False)
+    ids = list(rows.filter(status=Status.QUEUED).values_list("pk", flat=True))
+    asked = Promotion.objects.filter(pk__in=ids)
+    withdraw(asked.filter(source=Promotion.Source.FLAG).values_list("pk", flat=True))
+    asked.filter(status=Status.WITHDRAWN).update(reason=why[:500], untold=False)
+    asked.exclude(source=Promotion.Source.FLAG).update(untold=False)
 
 
 def _answers(flagged: Flagged, ids: Sequence[str]) -> dict[str, Answer]:
     """Return the newest answer of each record that its flag does not show yet."""
     rows = _rows(flagged).exclude(status=Status.QUEUED).filter(external_id__in=ids).order_by("id")
-    return {row.external_id: Answer.of(row) for row in rows}
+    return {row.external_id: Answer.of(row, flagged.whose) for row in rows}
 
 
 def _asks(record: Record, answer: Answer | None) -> bool:
@@ -226,7 +233,7 @@ def _untold(flagged: Flagged) -> list[int]:
 
 
 def _show(run: Run, world: World, flagged: Flagged, connector: Connector, entity: Entity, ids: Sequence[int]) -> None:
-    answers = {row.external_id: Answer.of(row) for row in Promotion.objects.filter(pk__in=ids)}
+    answers = {row.external_id: Answer.of(row, flagged.whose) for row in Promotion.objects.filter(pk__in=ids)}
     newest = {flagged.sync.pk: max(ids)}
     for other in flagged.beside:
         newest[other.sync.pk] = _hear(other, answers)
@@ -276,7 +283,7 @@ def _hear(other: Flagged, answers: dict[str, Answer]) -> int:
         if row.status == Status.QUEUED:
             del answers[record_id]
         else:
-            answers[record_id] = answers[record_id].joined(Answer.of(row), str(other.sync.integration))
+            answers[record_id] = answers[record_id].joined(Answer.of(row, other.whose))
     return rows[-1].pk if rows else 0
 
 

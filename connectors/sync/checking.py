@@ -31,7 +31,11 @@ def end_listing(ctx: Context) -> None:
     """What people edited while everything was read is an ordinary edit, too: the feeds tell of it by now."""
     for block in store.blocks(sorted(read_changes(ctx)), 500):
         RecordLink.objects.filter(
-            pk__in=block, touched_run=ctx.run.pk, pending=Pending.WAITING, reason=APPROVAL, args=UNAPPROVED
+            pk__in=[int(str(pk)) for pk in block],
+            touched_run=ctx.run.pk,
+            pending=Pending.WAITING,
+            reason=APPROVAL,
+            args=UNAPPROVED,
         ).update(pending=int(Pending.DIRTY), reason="changed", args="", touched_run=None)
 
 

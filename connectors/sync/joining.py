@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import F, Q, Value
+from django.db.models import F, Max, Q, Value
 from django.db.models.functions import Replace
 
-from connectors.models import EntitySync, Promotion, RecordLink, Stranger
+from connectors.models import EntitySync, Promotion, RecordChange, RecordLink, Run, Scope, Stranger
 from connectors.sync.decisions import decide, expect, named
 from connectors.sync.matching import NOTHING, bounds_of, elsewhere, leave_to, namesakes, strangers
-from connectors.sync.plan import Life, Pending
+from connectors.sync.plan import Pending
 from connectors.sync.problems import see
 from connectors.sync.rules import LEFT, OTHER, RIGHT, Side, match_hashes
 from connectors.sync.values import decode, encode
 
 State = RecordLink.State
+CHANGE_TEXTS = ("before", "after", "lost")
 TEXTS = ("base", "left_staged", "left_quirk", "right_staged", "right_quirk")
 MOST = 50  # candidates of one record that are shown
 
@@ -51,17 +53,27 @@ def join(link: RecordLink, other: RecordLink, *, now: datetime, by: str = "") ->
     expect(
         link, link.entity_sync_id == other.entity_sync_id and link.scope_id == other.scope_id, "that is another kind"
     )
+    # Looking at every link's values takes a while, in which nobody else should have to wait for this transaction.
+    seen = _Referring.look(link.integration_id, _over(link, other).key)
     with transaction.atomic():
+        # Runs stage under this lock: none looks up a record's link between the end of that link and what it is replaced by.
+        list(Scope.objects.select_for_update().filter(pk=link.scope_id).values_list("pk"))
         for one, two in ((link, other), (other, link)):
             if one.state == State.HELD and one.reason == "unlinked" and one.left_id and one.right_id:
                 _split(one, _side_of(two), now, by)
         left, right = (link, other) if link.left_id is not None else (other, link)
         alone = left.right_id is None and right.left_id is None and right.right_id is not None
         expect(link, alone, f"{named(other)} and it are not one record on each side, both without a partner")
-        return _joined(left, right, now, by)
+        return _joined(left, right, seen, now, by)
 
 
-def _joined(left: RecordLink, right: RecordLink, now: datetime, by: str) -> RecordLink:
+def _over(link: RecordLink, other: RecordLink) -> RecordLink:
+    """Return which of two links will be over: the one that the right record comes from."""
+    alone = [one for one in (link, other) if one.left_id is None]
+    return (alone or [one for one in (link, other) if one.right_id is not None] or [other])[0]
+
+
+def _joined(left: RecordLink, right: RecordLink, seen: _Referring, now: datetime, by: str) -> RecordLink:
     freed = [c for one in (left, right) for c in candidates(one) if c.pk not in (left.pk, right.pk)]
     taken = {f"right_{name}": getattr(right, f"right_{name}") for name in NOTHING}
     bounds = bounds_of(left.reason, left.args) or bounds_of(right.reason, right.args)
@@ -83,28 +95,63 @@ def _joined(left: RecordLink, right: RecordLink, now: datetime, by: str) -> Reco
         integration=sync.integration_id, left_entity=sync.left_entity, right_entity=sync.right_entity
     ).exclude(family=sync.family)
     leave_to(dict(rivals.values_list("pk", "family")), sync.integration_id, [left.pk])
-    _point_to(left, right.key, now)
+    _point_to(left, right.key, seen, now)
     _free(freed, now, by)
     return left
 
 
-def _point_to(link: RecordLink, old: str, now: datetime) -> None:
+@dataclass(frozen=True)
+class _Referring:
+    """The links that refer to another one, as they were at a moment."""
+
+    key: str
+    links: list[int]
+    moment: tuple[int, int] | None  # newest run and newest link; None: runs were under way
+
+    @classmethod
+    def look(cls, integration: int, key: str) -> _Referring:
+        """Find them by their values: no index tells."""
+        moment = cls._moment(integration)
+        rows = RecordLink.objects.filter(_mentions(key, TEXTS), integration=integration, ended=0)
+        return cls(key, list(rows.values_list("pk", flat=True)), moment)
+
+    def now(self, integration: int, key: str) -> list[int]:
+        """Return those of now: only runs make links refer to others, so without one they are still the same."""
+        if key == self.key and self.moment is not None and self.moment == self._moment(integration):
+            return self.links
+        return self.look(integration, key).links
+
+    @staticmethod
+    def _moment(integration: int) -> tuple[int, int] | None:
+        runs = Run.objects.filter(integration=integration)
+        if runs.filter(finished_at=None).exists():
+            return None
+        links = RecordLink.objects.filter(integration=integration)
+        return runs.aggregate(n=Max("pk"))["n"] or 0, links.aggregate(n=Max("pk"))["n"] or 0
+
+
+def _mentions(key: str, columns: Iterable[str]) -> Q:
+    found = Q()
+    for name in columns:
+        found |= Q(**{f"{name}__contains": f'"@{key}"'})
+    return found
+
+
+def _point_to(link: RecordLink, old: str, seen: _Referring, now: datetime) -> None:
     """What referred to the link that is over refers to the one that goes on, and may find its own partner by it."""
     RecordLink.objects.filter(waits_on__in=[old, link.key]).exclude(
         Q(pending=Pending.PLANNED) | Q(state__in=[State.HELD, State.ENDED, State.DISCONNECTED])
     ).update(pending=int(Pending.DIRTY), reason="changed", waits_on=None, revision=F("revision") + 2)
-    told = Q()
-    for name in TEXTS:
-        told |= Q(**{f"{name}__contains": f'"@{old}"'})
-    referring = list(
-        RecordLink.objects.filter(told, integration=link.integration_id, ended=0).values_list("pk", flat=True)
-    )
-    renamed = {name: Replace(F(name), Value(f"@{old}"), Value(f"@{link.key}")) for name in TEXTS}
+    referring = seen.now(link.integration_id, old)
+    renamed = {name: Replace(F(name), Value(f"@{old}"), Value(f"@{link.key}")) for name in (*TEXTS, *CHANGE_TEXTS)}
     for start in range(0, len(referring), 500):
         rows = RecordLink.objects.filter(pk__in=referring[start : start + 500])
-        rows.update(**renamed, revision=F("revision") + 2)
+        rows.update(**{name: renamed[name] for name in TEXTS}, revision=F("revision") + 2)
         for row in rows.filter(base="").select_related("entity_sync"):
             _match_anew(row, now)
+    # What is planned of these does not fit their revision any more; of what is under way the answer is stored as agreed.
+    changes = RecordChange.objects.filter(open__isnull=False, entity_sync__integration=link.integration_id)
+    changes.filter(_mentions(old, CHANGE_TEXTS)).update(**{name: renamed[name] for name in CHANGE_TEXTS})
 
 
 def _match_anew(row: RecordLink, now: datetime) -> None:

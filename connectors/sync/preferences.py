@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -26,6 +26,10 @@ class PreferencesError(Exception):
     def __init__(self, problems: Mapping[str, str]) -> None:
         super().__init__(" ".join(problems.values()))
         self.problems = dict(problems)
+
+
+class StalePreferences(PreferencesError):
+    """Somebody else has changed the settings since they were read."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +79,60 @@ def _of(sync: EntitySync, modified: str) -> Iterator[Preference]:
             )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class RouteAsked:
+    """Which records of a shared system shall be this integration's; an empty column: all.  `value` is a label or a key."""
+
+    column: str
+    value: str
+    side: Side
+    entities: Sequence[str]
+    connector: Connector  # the shared side's
+
+
 def change(
-    integration: Integration, asked: Mapping[str, str], *, now: datetime, by: str = "", revision: int | None = None
-) -> list[str]:
+    integration: Integration, asked: Mapping[str, str], *, now: datetime, by: str = "", revision: int | None = None,
+    route: RouteAsked | None = None, unfit: Mapping[str, str] | None = None,
+) -> list[str]:  # fmt: skip
     """Set what differs from what is.  Returns a sentence for each change; running and queued writes stop at the new rules.
 
-    Raises PreferencesError for unknown keys and values, and where the settings have changed since `revision`; nothing is
-    changed then.
+    Raises PreferencesError with everything that can't be, and where the settings have changed since `revision`; nothing is
+    changed then.  `unfit` is what the caller has found already, to be told with the rest.  With a route the system is asked for
+    the column's choices, so not in a transaction (raises ConnectorError).
     """
     known = {preference.key: preference for preference in read(integration)}
+    wanted, problems = _wanted(known, asked)
+    columns, unroutable = _route(integration, route) if route is not None else ({}, {})
+    problems |= {**(unfit or {}), **unroutable}
+    if problems:
+        raise PreferencesError(problems)
+    said = [
+        f"{known[key].group}: {known[key].label}: {_shown(known[key])} → {_shown(known[key], value)}"
+        for key, value in wanted.items()
+    ]
+    with transaction.atomic():
+        locked = Integration.objects.select_for_update().get(pk=integration.pk)
+        if revision is not None and locked.revision != revision:
+            raise StalePreferences({"": f"The settings of {integration} were changed meanwhile. Look at them again."})
+        for key, value in wanted.items():
+            _set(integration, key, value)
+        if route is not None and columns != locked.route:
+            Integration.objects.filter(pk=integration.pk).update(route=columns)
+            mark_settings_changed(integration)
+            said.append(f"Takes the records with {route.column} = {route.value}." if columns else "Takes all records.")
+        if said:
+            Event.objects.create(
+                integration=integration,
+                code="preferences changed",
+                message="; ".join(said)[:1000],
+                actor=by[:150],
+                at=now,
+            )
+    return said
+
+
+def _wanted(known: Mapping[str, Preference], asked: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what shall change, and a sentence for each key that can't be."""
     problems = {
         key: f"There is no preference {key!r}. There are: {', '.join(known)}." for key in asked if key not in known
     }
@@ -95,61 +144,29 @@ def change(
                 problems[key] = problem
             elif value != known[key].value:
                 wanted[key] = value
-    if problems:
-        raise PreferencesError(problems)
-    said = [
-        f"{known[key].group}: {known[key].label}: {_shown(known[key])} → {_shown(known[key], value)}"
-        for key, value in wanted.items()
-    ]
-    with transaction.atomic():
-        locked = Integration.objects.select_for_update().get(pk=integration.pk)
-        if revision is not None and locked.revision != revision:
-            raise PreferencesError({"": f"The settings of {integration} were changed meanwhile. Look at them again."})
-        for key, value in wanted.items():
-            _set(integration, key, value)
-        if wanted:
-            Event.objects.create(
-                integration=integration,
-                code="preferences changed",
-                message="; ".join(said)[:1000],
-                actor=by[:150],
-                at=now,
-            )
-    return said
+    return wanted, problems
 
 
-def set_route(
-    integration: Integration, column: str, value: str, connector: Connector, *, side: Side, entities: list[str], now: datetime,
-    by: str = "",
-) -> None:  # fmt: skip
-    """Say which records of a shared system are this integration's; an empty column: all.  `value` is a label or a key.
+def _route(integration: Integration, asked: RouteAsked) -> tuple[dict[str, object], dict[str, str]]:
+    """Return the route as it is stored, and a sentence for each of its two settings that can't be."""
+    if not asked.column:
+        return {}, _crowded(integration, None, "route_column")
+    described = {entity.name: entity for entity in asked.connector.describe()}
+    missing = [name for name in asked.entities if name not in described or described[name].field(asked.column) is None]
+    if missing:
+        sentence = f"There is no column {asked.column!r} on {', '.join(missing)}. Create it there first."
+        return {}, {"route_column": sentence}
+    fields = dict.fromkeys(asked.entities, asked.column)
+    key, found = routing.chosen(asked.connector, fields, asked.value)
+    if found:
+        return {}, {"route_value": " ".join(found)}
+    route = routing.Route(asked.side, fields, key)
+    return {"side": asked.side, "fields": fields, "value": key}, _crowded(integration, route, "route_value")
 
-    Raises PreferencesError.  `connector` is the shared side's; it is asked for the column's choices, so not in a transaction.
-    """
-    route: dict[str, object] = {}
-    if column:
-        described = {entity.name: entity for entity in connector.describe()}
-        fields = dict.fromkeys(entities, column)
-        missing = [name for name in entities if name not in described or described[name].field(column) is None]
-        if missing:
-            raise PreferencesError(
-                {"column": f"There is no column {column!r} on {', '.join(missing)}. Create it there first."}
-            )
-        key, found = routing.chosen(connector, fields, value)
-        if found:
-            raise PreferencesError({"value": " ".join(found)})
-        route = {"side": side, "fields": fields, "value": key}
-        twin = next((other for other in routing.neighbours(integration, side) if other.route == route), None)
-        if twin is not None:
-            raise PreferencesError({"value": f"{twin} has this value already: both would take the same records."})
-    if route == integration.route:
-        return
-    with transaction.atomic():
-        Integration.objects.filter(pk=integration.pk).update(route=route)
-        mark_settings_changed(integration)
-        said = f"Takes the records with {column} = {value}." if column else "Takes all records."
-        Event.objects.create(integration=integration, code="preferences changed", message=said, actor=by[:150], at=now)
-    integration.refresh_from_db()
+
+def _crowded(integration: Integration, route: routing.Route | None, setting: str) -> dict[str, str]:
+    found = routing.overlaps(integration, route)
+    return {setting: " ".join(found)} if found else {}
 
 
 def _checked(preference: Preference, text: str) -> tuple[str, str]:

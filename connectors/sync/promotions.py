@@ -12,7 +12,7 @@ from django.db.models import F, QuerySet
 
 from connectors.contract import Fetched, PermanentError
 from connectors.models import EntitySync, Promotion, RecordChange, RecordLink, Run
-from connectors.sync import store
+from connectors.sync import companies, store
 from connectors.sync.context import Context
 from connectors.sync.explain import REASONS
 from connectors.sync.matching import NOTHING
@@ -85,6 +85,7 @@ def _promote(
     earlier = Promotion.objects.filter(entity_sync=sync, side=source, external_id__in=asked)
     open_now = set(earlier.filter(status=Status.QUEUED).values_list("external_id", flat=True))
     shown = set(earlier.filter(source=Promotion.Source.FLAG).values_list("external_id", flat=True))
+    elsewhere = companies.refused(sync, source, asked, links.values() if flagged is None else ())
     rows: list[Promotion] = []
     queued: dict[str, RecordLink | None] = {}
 
@@ -111,6 +112,9 @@ def _promote(
             # Two entity syncs of a family share this kind of record; a flag is read for both, and the right one takes it.
             if flagged is None:
                 found.refused[record_id] = f"It belongs to {link.entity_sync}: promote it there."
+        elif record_id in elsewhere:
+            found.refused[record_id] = elsewhere[record_id]
+            row(record_id, Status.ERROR, elsewhere[record_id])
         else:
             queued[record_id] = link
             if record_id not in open_now:
@@ -183,7 +187,7 @@ def _begin_anew(link: RecordLink, source: Side) -> None:
     values = {name: v for name, v in {**decode(first), **now}.items() if name not in (DELETED, UNDONE_HERE)}
     match, second = match_hashes(link.entity_sync.match, values)
     own = {"match": match, "match2": second, "staged": encode(values), "quirk": ""}
-    columns = {f"{source}_{name}": value for name, value in own.items()}
+    columns: dict[str, object] = {f"{source}_{name}": value for name, value in own.items()}
     columns |= {f"{target}_{name}": empty for name, empty in NOTHING.items()}
     RecordLink.objects.filter(pk=link.pk, revision=link.revision, ended=0).exclude(pending=Pending.PLANNED).update(
         **columns, base="", state=RecordLink.State.NEW, pending=int(Pending.DIRTY), reason="changed", args="", waits_on=None,
@@ -232,7 +236,8 @@ def withdraw(promotions: Iterable[int], *, by: str = "") -> int:
     done = 0
     with transaction.atomic():
         for block in store.blocks(promotions, LOOK_UP):
-            asked = Promotion.objects.filter(**{"pk__in": block, "status": Status.QUEUED}).select_related("entity_sync")
+            chosen = [int(str(pk)) for pk in block]
+            asked = Promotion.objects.filter(pk__in=chosen, status=Status.QUEUED).select_related("entity_sync")
             places: dict[tuple[EntitySync, str], dict[str, int]] = {}
             for promotion in asked:
                 places.setdefault((promotion.entity_sync, promotion.side), {})[promotion.external_id] = promotion.pk

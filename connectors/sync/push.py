@@ -340,6 +340,9 @@ def _mark(ctx: Context, items: Sequence[Item], batch_key: str) -> list[Item]:
             ("id", "open"),
             [place for place in places if place[6] in allowed],
         )
+        for item in items:
+            if item.left_out:  # whoever settles this must not take for agreed what is not sent
+                RecordChange.objects.filter(pk=item.change_id, open=2).update(after=encode(item.after))
         lost = [item.change_id for item in items if item.change_id not in allowed]
         if lost:
             RecordChange.objects.filter(pk__in=lost).update(status="superseded", open=None)

@@ -92,6 +92,10 @@ class Sheet:
 
     def _change(self) -> None:
         s = self.side
+        # One page may tell of one link twice: a move to another list is a delete and a record with a new id.
+        self.updates = {link_id: row for link_id, row in self.updates.items() if link_id not in self.joins}
+        twice = self.updates.keys() | self.joins.keys()
+        self.touches = {link_id: row for link_id, row in self.touches.items() if link_id not in twice}
         self._update((f"{s}_version", f"{s}_modified"), self.touches)
         self._update(
             (f"{s}_version", f"{s}_modified", f"{s}_life", f"{s}_staged", f"{s}_quirk", f"{s}_match", "pending", "reason", "args",
@@ -115,7 +119,7 @@ class Sheet:
         if not self.ambiguous:
             return
         for block in store.blocks(list(self.ambiguous), LOOK_UP):
-            writes = RecordChange.objects.filter(**{"link__in": block, "open__isnull": False})
+            writes = RecordChange.objects.filter(link__in=block, open__isnull=False)
             for link_id in writes.exclude(open=1).values_list("link_id", flat=True):
                 self.ambiguous.pop(link_id, None)  # its partner may be made by now: that write's answer goes first
             writes.filter(open=1, link__in=list(self.ambiguous)).update(
@@ -146,9 +150,7 @@ class Sheet:
         )  # fmt: skip
 
     def _after_insert(self) -> None:
-        if not self.inserts:
-            return
-        # A listing marks them as seen; records that waited for one of them get their turn.
+        """A listing marks new records as seen; those that waited for one of them get their turn."""
         for block in store.blocks([row[0] for row in self.inserts], LOOK_UP):
             self.seen.extend(row[0] for row in BY_KEY.read(block))
         names = [
@@ -160,7 +162,7 @@ class Sheet:
             if WAITERS.read(block):
                 # What is planned already leaves the reference out, and is looked at again once that is written.
                 RecordLink.objects.filter(waits_on__in=block).exclude(
-                    Q(pending=Pending.PLANNED) | Q(state__in=[HELD, ENDED, DISCONNECTED])
+                    Q(pending=Pending.PLANNED) | Q(state__in=[HELD, ENDED, DISCONNECTED]) | Q(args=UNAPPROVED)
                 ).update(
                     pending=int(Pending.DIRTY), reason="changed", waits_on=None, touched_run=self.ctx.run.pk,
                     revision=F("revision") + 2,

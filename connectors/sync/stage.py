@@ -488,7 +488,7 @@ class Staging:
 
     def _gone(self, entity: str, family: str, items: dict[str, Gone]) -> None:
         for row in self._rows(entity, family, list(items)).values():
-            if row.life == Life.GONE or row.entity_sync not in self.ctx.by_id or row.id in self.sheet.joins:
+            if row.life == Life.GONE or row.entity_sync not in self.ctx.by_id:
                 continue
             into = items[row.record_id].into
             pending, reason, args = int(Pending.DIRTY), "changed", ""
@@ -496,7 +496,6 @@ class Staging:
                 pending, reason, args = row.pending or int(Pending.SKIPPED), row.reason, row.args
             elif into:
                 pending, reason, args = int(Pending.CONFLICT), "merged", encode({"into": into, "side": self.side})
-            self.sheet.touches.pop(row.id, None)
             self.sheet.updates[row.id] = (
                 row.version, "", int(Life.GONE), row.staged, row.quirk, "", pending, reason, args,
                 row.settings_revision, self.ctx.run.pk, row.id, row.revision,

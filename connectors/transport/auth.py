@@ -31,7 +31,7 @@ EARLY = 60.0  # seconds before its end a token is no longer used, at most a fift
 PASSING = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
 
 WHAT_TO_DO = {
-    Connection.State.NEEDS_RECONNECT: "Enter its credentials again, then check the connection.",
+    Connection.State.NEEDS_RECONNECT: "Enter its credentials again or press Connect, then check the connection.",
     Connection.State.WRONG_INSTANCE: "Enter the credentials of the company it was made for, or make a new connection.",
     Connection.State.PAUSED: "Resume it first.",
 }

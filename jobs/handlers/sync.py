@@ -28,7 +28,7 @@ from jobs.dispatch import UNUSABLE
 from jobs.handlers import Answer, Finished, NotApplicable, Sliced, Snoozed
 from jobs.housekeeping import failing
 from jobs.models import Job, JobQuerySet
-from jobs.syncing import first_is_to_come, switched_off
+from jobs.syncing import first_is_preview, switched_off
 
 logger = logging.getLogger(__name__)
 # Points at which nothing is half done: here a job may be cancelled, and a lost lease is noticed before the next write.
@@ -53,7 +53,8 @@ class SyncHandler:
         if (why := switched_off(scope.integration, scope)) and not (probe and scope.integration.enabled):
             return NotApplicable(why)
         reports = context.params.get("mode") == Run.Mode.REPORTS
-        if context.run_id is None and context.params.get("service") and first_is_to_come(scope):
+        by_service = context.run_id is None and context.params.get("service")
+        if by_service and first_is_preview(scope.integration, scope):
             return NotApplicable(f"The first run of {scope.integration} is a preview that a person approves. Press Preview.")
         ahead = _run_ahead(context, scope, reports=reports)
         if ahead:

@@ -123,6 +123,80 @@ def test_the_page_shows_saves_and_refuses(fresh, boss):
     assert "There is no column" in wrong.content.decode()
 
 
+def test_after_a_stale_page_the_form_shows_what_is_there_and_can_be_saved(fresh, boss):
+    url = reverse("admin:connectors_integration_preferences", args=[fresh.integration.pk])
+    form = boss.get(url).context["form"]
+    given = {name: form[name].value() or "" for name in form.fields}
+    change(fresh, customer__policy="left")
+    form = boss.post(url, {**given, "item.policy": "right"}).context["form"]
+    fresh.integration.refresh_from_db()
+    assert form["revision"].value() == fresh.integration.revision
+    again = {name: form[name].value() or "" for name in form.fields}
+    assert (again["customer.policy"], again["item.policy"]) == ("left", "last_updated")
+    boss.post(url, {**again, "item.policy": "right"})
+    assert (values(fresh)["customer.policy"], values(fresh)["item.policy"]) == ("left", "right")
+
+
+def settings(hub):
+    hub.integration.refresh_from_db()
+    return hub.integration.revision, hub.integration.route, values(hub)
+
+
+@pytest.mark.parametrize(
+    ("preferred", "column", "value", "problems"),
+    [
+        ("left", "nothing", "North", {"route_column"}),
+        ("left", "syn_company", "West", {"route_value"}),
+        ("loudest", "nothing", "North", {"customer.policy", "route_column"}),
+        ("loudest", "syn_company", "North", {"customer.policy"}),
+    ],
+)
+def test_preferences_and_route_are_saved_together_or_not_at_all(fresh, boss, preferred, column, value, problems):
+    before = settings(fresh)
+    url = f"/api/v1/integrations/{fresh.integration.pk}/preferences/"
+    asked = {"set": {"customer.policy": preferred}, "route_column": column, "route_value": value}
+    answer = boss.post(url, asked, content_type="application/json")
+    assert (answer.status_code, set(answer.json())) == (400, problems)
+    page = reverse("admin:connectors_integration_preferences", args=[fresh.integration.pk])
+    form = boss.get(page).context["form"]
+    given = {name: form[name].value() or "" for name in form.fields}
+    entered = {**given, "customer.since": "soon"} if preferred == "loudest" else given
+    refused = boss.post(
+        page, {**entered, "customer.name_match": "tolerant", "route_column": column, "route_value": value}
+    )
+    told = {"customer.since" if name == "customer.policy" else name for name in problems}
+    assert set(refused.context["form"].errors) == told
+    with pytest.raises(CommandError):
+        call_command(
+            "preferences", fresh.integration.name, f"--set=customer.policy={preferred}", f"--route={column}={value}"
+        )
+    assert settings(fresh) == before
+    assert not Event.objects.filter(code="preferences changed").exists()
+
+
+def test_a_route_is_saved_with_the_rest_under_one_event(fresh, boss):
+    url = f"/api/v1/integrations/{fresh.integration.pk}/preferences/"
+    asked = {"set": {"customer.policy": "ask"}, "route_column": "syn_company", "route_value": "North"}
+    answer = boss.post(url, asked, content_type="application/json").json()
+    assert answer["changed"] == [
+        "customer: Who wins: Last updated record wins → Ask a person", "Takes the records with syn_company = North.",
+    ]  # fmt: skip
+    revision, route, _ = settings(fresh)
+    assert (answer["revision"], route["value"], answer["route"]["value"]) == (revision, "1", "1")
+    assert Event.objects.filter(code="preferences changed").count() == 1
+    call_command("preferences", fresh.integration.name, "--route==", stdout=StringIO())
+    assert settings(fresh)[1] == {}
+
+
+def test_a_preset_without_companies_has_no_route_and_says_so_with_the_rest(fresh, boss):
+    fresh.integration.preset = ""
+    fresh.integration.save()
+    url = f"/api/v1/integrations/{fresh.integration.pk}/preferences/"
+    asked = {"set": {"customer.policy": "loudest"}, "route_column": "syn_company", "route_value": "North"}
+    answer = boss.post(url, asked, content_type="application/json")
+    assert set(answer.json()) == {"customer.policy", "route_column"}
+
+
 def test_the_api_and_the_command_do_the_same(fresh, boss):
     url = f"/api/v1/integrations/{fresh.integration.pk}/preferences/"
     told = boss.get(url).json()

@@ -155,7 +155,7 @@ def test_a_viewer_sees_the_page_and_may_press_nothing(books, viewer):
 
 def test_bodies_are_nowhere_but_behind_reveal_and_each_look_is_logged(books, client, person):
     [call] = log(books, (200, 5))
-    ApiCall.objects.filter(pk=call.pk).update(body="> what was sent")
+    ApiCall.objects.filter(pk=call.pk).update(body="> canary-body")
     ada = person("view_connection", "view_apicall", "reveal_apicall")
     client.force_login(ada)
     api = APIClient()
@@ -165,11 +165,11 @@ def test_bodies_are_nowhere_but_behind_reveal_and_each_look_is_logged(books, cli
         reverse("admin:connectors_apicall_change", args=[call.pk]),
     ):  # fmt: skip
         answer = client.get(where)
-        assert answer.status_code == 200 and "what was sent" not in answer.content.decode()
-    assert "what was sent" not in json.dumps(api.get(f"/api/v1/api-calls/{call.pk}/").json())
+        assert answer.status_code == 200 and "canary-body" not in answer.content.decode()
+    assert "canary-body" not in json.dumps(api.get(f"/api/v1/api-calls/{call.pk}/").json())
     assert not LogEntry.objects.exists()
-    assert "what was sent" in client.post(page("call", books.pk, call.pk)).content.decode()
-    assert api.post(f"/api/v1/api-calls/{call.pk}/reveal/").json()["body"] == "> what was sent"
+    assert "canary-body" in client.post(page("call", books.pk, call.pk)).content.decode()
+    assert api.post(f"/api/v1/api-calls/{call.pk}/reveal/").json()["body"] == "> canary-body"
     assert LogEntry.objects.filter(object_id=str(call.pk), user=ada).count() == 2
 
 
@@ -267,7 +267,7 @@ def test_api_and_command_tell_the_same_figures(books, person, capsys):
     told = client.get(f"/api/v1/connections/{books.pk}/health/").json()
     call_command("connection_health", "Books", "--json")
     [printed] = json.loads(capsys.readouterr().out)
-    same = ("state", "calls_24h", "errors_24h", "p95_ms", "auth", "last_good_call")
+    same = ("state", "calls_24h", "errors_24h", "p95_ms", "auth")
     assert {key: told[key] for key in same} == {key: printed[key] for key in same}
     steps = client.post(f"/api/v1/connections/{books.pk}/test/").json()
     assert [step["outcome"] for step in steps] == ["ok"] * 5
@@ -305,3 +305,35 @@ def test_keys_are_rotated_for_verifier_tokens_too(db, settings, capsys):
     settings.CREDENTIAL_KEYS = settings.CREDENTIAL_KEYS[:1]
     hook.refresh_from_db()
     assert list(hook.verifiers()) == ["one", "two"]
+
+
+# The form
+
+
+def test_an_environment_sets_its_hosts_and_contradictions_get_a_message(books, boss):
+    where = page("change", books.pk)
+    fields = boss.get(where).context["adminform"].form.fields
+    shown = {name: field.initial or "" for name, field in fields.items() if name.startswith("setting_")}
+    given = {"name": "Books", "environment": "Sandbox", **shown}
+    again = {f"secret_{name}": "x" for name in ("client_id", "client_secret")}
+    own = boss.post(where, {**given, **again, "setting_api_base": "https://elsewhere.example.com"}).content.decode()
+    assert "Sandbox is at https://sandbox-quickbooks.api.intuit.com. Choose one or the other." in own
+    assert "enter the credentials again" in boss.post(where, given).content.decode()
+    assert boss.post(where, {**given, **again}).status_code == 302
+    row = Connection.objects.get()
+    assert row.settings["api_base"] == "https://sandbox-quickbooks.api.intuit.com"
+    assert dict(row.get_secret()) == {
+        "client_id": "x",
+        "client_secret": "x",
+    }  # the old refresh token went with its host
+    assert boss.get(where).context["adminform"].form.fields["environment"].initial == "Sandbox"
+
+
+def test_who_logs_in_is_one_of_two(db, person):
+    made = Connection.objects.create(system="dynamics365", name="CRM", settings={"org_url": "https://crm.example.com"})
+    client = APIClient()
+    client.force_login(person("view_connection", "change_connection"))
+    url, settings = f"/api/v1/connections/{made.pk}/", made.settings
+    refused = client.patch(url, {"settings": {**settings, "login": "nobody"}})
+    assert (refused.status_code, "login is one of: application, person." in str(refused.json())) == (400, True)
+    assert client.patch(url, {"settings": {**settings, "login": "person"}}).status_code == 200

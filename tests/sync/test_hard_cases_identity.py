@@ -178,6 +178,18 @@ def test_a_reference_to_a_record_that_comes_later_is_released_by_its_arrival() -
     assert world.value("right", right, "firm") == Ref("firm", world.right.ids("firm")[0])
 
 
+def test_a_reference_to_a_record_that_comes_later_and_joins_a_link_follows_too() -> None:
+    world = Hard(push={"right": "on_request"})
+    left = world.left.create("person", {"name": "Head"})
+    branch = world.right.create("person", {"name": "Branch", "parent": Ref("person", "77")})
+    world.run()
+    assert world.link(right=branch).reason == "waits for link"
+    world.right.create("person", {"name": "Head"}, record_id="77")
+    world.settle()
+    assert world.link(left=left).right_id == "77"
+    assert world.value("left", str(world.link(right=branch).left_id), "parent") == Ref("person", left)
+
+
 # Markers
 
 MARKED = {"marker": "ref"}
@@ -219,6 +231,16 @@ def test_a_copied_marker_is_ignored_and_an_event_says_so() -> None:
     assert len(world.left.ids("person")) == 2
     message = Event.objects.get(code="copied marker").message
     assert copy in message and right in message
+
+
+def test_of_two_copies_of_a_lost_record_the_first_joins_its_link_and_the_other_is_a_record_of_its_own() -> None:
+    world, left, right, _ = marked()
+    values = dict(world.right.tables["person"][right].values)
+    world.right.delete("person", right)
+    one, two = (world.right.create("person", {**values, "name": name}) for name in ("First", "Second"))
+    world.settle()
+    assert world.link(left=left).right_id == one
+    assert world.link(right=two).left_id not in (None, left)
 
 
 # Merged, taken, matched

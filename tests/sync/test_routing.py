@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from connectors.contract import Ref
-from connectors.models import Connection, RecordLink
+from connectors.contract import Option, PermanentError, Ref
+from connectors.memory.connector import Memory
+from connectors.models import Connection, Integration, RecordLink
 from connectors.sync.compile import SettingsError
 from connectors.sync.explain import sentence_of
-from connectors.sync.routing import unrouted
+from connectors.sync.routing import chosen, unrouted
 from connectors.sync.run import mark_settings_changed
 from connectors.sync.values import decode
 from tests.sync.families import Families
@@ -85,7 +86,8 @@ def test_records_without_a_company_or_of_an_unknown_one_are_listed(companies: tu
     strange = north.right.create("account", {"name": "Strange", "company": "9"})
     north.right.create("account", {"name": "Engines", "company": SOUTH})
     settle(north, south)
-    found = unrouted(north.integration.right)
+    found, more = unrouted(north.integration.right)
+    assert not more
     assert [(record.entity, record.id, record.value) for record in found] == [
         ("account", empty, ""),
         ("account", strange, "9"),
@@ -94,7 +96,7 @@ def test_records_without_a_company_or_of_an_unknown_one_are_listed(companies: tu
     assert [len(world.left.ids("customer")) for world in companies] == [0, 1]
     north.right.put("account", empty, {"company": NORTH})
     settle(north, south)
-    assert [record.id for record in unrouted(north.integration.right)] == [strange]
+    assert [record.id for record in unrouted(north.integration.right)[0]] == [strange]
     assert [len(world.left.ids("customer")) for world in companies] == [1, 1]
 
 
@@ -156,7 +158,81 @@ def test_a_route_is_in_nobodys_way_where_there_is_none() -> None:
     world.right.create("account", {"name": "Engines", "company": SOUTH})
     world.settle()
     assert len(world.left.ids("customer")) == 1
-    assert unrouted(Connection.objects.get(name="right")) == []
+    assert unrouted(Connection.objects.get(name="right")) == ([], False)
+
+
+def test_the_list_of_records_without_a_company_ends_and_says_so(companies: tuple[Families, Families]) -> None:
+    north, _ = companies
+    for number in range(5):
+        north.right.create("account", {"name": f"Lost {number}"})
+        north.right.create("account", {"name": f"Looms {number}", "company": SOUTH})
+    for world in companies:
+        world.run()
+        world.run()
+    assert RecordLink.objects.filter(reason="outside").count() == 15, "each lost one is met by both"
+    found, more = unrouted(north.integration.right, 3)
+    assert ([record.entity for record in found], len({record.id for record in found}), more) == (
+        ["account"] * 3,
+        3,
+        True,
+    )
+    found, more = unrouted(north.integration.right, 5)
+    assert (len(found), more) == (5, False)
+
+
+# Integrations beside each other
+
+
+def unroute(world: Families, **route: object) -> None:
+    Integration.objects.filter(pk=world.integration.pk).update(route=route)
+    mark_settings_changed(world.integration)
+    world.integration.refresh_from_db()
+
+
+def test_an_integration_without_a_route_beside_one_that_has_is_a_problem_of_both(
+    companies: tuple[Families, Families],
+) -> None:
+    north, south = companies
+    unroute(south)
+    with pytest.raises(SettingsError, match="south has no route for account, contact, so it would take those of north"):
+        north.run()
+    with pytest.raises(SettingsError, match="south would take every account, contact, also those that are north's"):
+        south.run()
+    unroute(south, side="right", fields={"account": "company"}, value=SOUTH)
+    with pytest.raises(SettingsError, match="south has no route for contact"):
+        north.run()
+    Integration.objects.filter(pk=south.integration.pk).update(enabled=False)
+    north.customer(company="Engines")
+    settle(north)
+    assert accounts(north) == [("Engines", NORTH)]
+
+
+def test_integrations_without_any_route_are_nobodys_problem(companies: tuple[Families, Families]) -> None:
+    for world in companies:
+        unroute(world)
+    settle(*companies)
+
+
+def test_a_system_of_another_kind_may_take_the_records_of_all_companies(companies: tuple[Families, Families]) -> None:
+    north, south = companies
+    unroute(south)
+    Connection.objects.filter(pk=south.integration.left_id).update(system="quickbooks")
+    settle(north)
+
+
+def test_choices_that_can_not_be_read_are_refused_with_a_sentence(companies: tuple[Families, Families]) -> None:
+    class Closed(Memory):
+        def options(self, entity: str, field: str, of: str = "") -> list[Option]:
+            raise PermanentError("prvReadBusinessUnit is missing")
+
+    connector = Closed(None, {"store": "right"}, companies[0].clock.now)
+    assert chosen(connector, {"account": "owningbusinessunit"}, "North") == (
+        "",
+        [
+            "The choices of owningbusinessunit of account can't be read (prvReadBusinessUnit is missing). Give the connection's "
+            "user the right to read them, or choose another column."
+        ],
+    )
 
 
 # Only what was changed since a day

@@ -78,7 +78,7 @@ class Command(BaseCommand):
         if connection is None:
             known = ", ".join(Connection.objects.order_by("name").values_list("name", flat=True)) or "none"
             raise CommandError(f"There is no connection {name!r}. There are: {known}.")
-        found = routing.unrouted(connection)
+        found, more = routing.unrouted(connection)
         for record in found:
             why = (
                 f"{record.column} is {record.value}, which no integration has"
@@ -86,7 +86,7 @@ class Command(BaseCommand):
                 else f"{record.column} is empty"
             )
             self.stdout.write(f"{record.link}  {record.entity} {record.id}: {why}")
-        self.stdout.write(f"{len(found)} records." if len(found) < routing.MOST else f"The first {routing.MOST}.")
+        self.stdout.write(f"The first {len(found)} records; there are more." if more else f"{len(found)} records.")
 
     def _list(self, options: dict[str, Any]) -> None:
         rows = RecordLink.objects.filter(pending__isnull=False).select_related(

@@ -8,13 +8,12 @@ from dataclasses import asdict
 
 from django.core.management.base import BaseCommand, CommandError
 
-from connectors.admin.preferences import change_route
+from connectors.admin.preferences import change
 from connectors.contract import ConnectorError
 from connectors.management.commands._common import integration_named
 from connectors.models import Integration
 from connectors.sync import preferences
 from connectors.sync.preferences import PreferencesError
-from jobs import clock
 
 
 class Command(BaseCommand):
@@ -36,15 +35,16 @@ class Command(BaseCommand):
             if not found:
                 raise CommandError(f"--set wants KEY=VALUE, not {pair!r}.")
             given[key] = value
+        route = None
+        if options["route"] is not None:
+            column, _, choice = str(options["route"]).partition("=")
+            route = (column.strip(), choice.strip())
         try:
-            for said in preferences.change(integration, given, now=clock.now(), by="command line"):
+            for said in change(integration, given, route, by="command line"):
                 self.stdout.write(self.style.SUCCESS(said))
-            if options["route"] is not None:
-                column, _, value = str(options["route"]).partition("=")
-                change_route(integration, column, value, by="command line")
         except (PreferencesError, ConnectorError) as error:
             raise CommandError(str(error)) from error
-        if not given and options["route"] is None:
+        if not given and route is None:
             self._show(integration, as_json=bool(options["json"]))
 
     def _show(self, integration: Integration, *, as_json: bool) -> None:
