@@ -160,7 +160,10 @@ def _count(run: Run, side: Side, records: int) -> None:
 def _queue(run: Run, world: World, flagged: Flagged, connector: Connector, records: Sequence[Record]) -> None:
     """Queue what asks; what is of no company in particular (a product) is queued for all of them."""
     now, route = world.now(), flagged.route
-    owners = companies.owners(flagged.sync, route, connector, records) if route is not None else {}
+    owners: dict[str, str | None] = {}
+    if route is not None:
+        owners, read = companies.owners(flagged.sync, route, connector, records)
+        _count(run, flagged.side, read)
     with _held(run, world, "queue flagged"):
         for taker in (flagged, *flagged.beside):
             value = taker.route.value if taker.route else None

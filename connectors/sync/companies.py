@@ -24,14 +24,17 @@ def route_of(sync: EntitySync, side: Side) -> Route | None:
     return route if route is not None and route.side == side else None
 
 
-def owners(sync: EntitySync, route: Route, connector: Connector, records: Sequence[Record]) -> dict[str, str | None]:
+def owners(
+    sync: EntitySync, route: Route, connector: Connector, records: Sequence[Record]
+) -> tuple[dict[str, str | None], int]:
     """Return record id -> the choice that stands for its company; "" where that is empty, None where all companies share it.
 
-    What a record must refer to is read now: it may have moved since the last run.  So not in a transaction.
+    What a record must refer to is read now: it may have moved since the last run.  So not in a transaction.  Returns also how
+    many records that were.
     """
     column = route.fields.get(_entity(sync, route.side))
     if column:
-        return {record.id: _choice(record.values.get(column)) for record in records}
+        return {record.id: _choice(record.values.get(column)) for record in records}, 0
     names = [name for name in _required(sync).values_list(route.side, flat=True) if name]
     parents = {record.id: _parent(record, names, route) for record in records}
     found: dict[Ref, str] = {}
@@ -40,7 +43,7 @@ def owners(sync: EntitySync, route: Route, connector: Connector, records: Sequen
         for block in store.blocks(ids, LOOK_UP):
             fetched = connector.fetch(entity, [str(record_id) for record_id in block], frozenset([own]))
             found |= {Ref(entity, parent.id): _choice(parent.values.get(own)) for parent in fetched.records}
-    return {record_id: None if ref is None else found.get(ref, "") for record_id, ref in parents.items()}
+    return {record_id: None if ref is None else found.get(ref, "") for record_id, ref in parents.items()}, len(found)
 
 
 def beside(sync: EntitySync, side: Side) -> list[EntitySync]:

@@ -119,10 +119,11 @@ class Sheet:
         if not self.ambiguous:
             return
         for block in store.blocks(list(self.ambiguous), LOOK_UP):
-            writes = RecordChange.objects.filter(link__in=block, open__isnull=False)
+            ids = [int(str(link_id)) for link_id in block]
+            writes = RecordChange.objects.filter(link__in=ids, open__isnull=False)
             for link_id in writes.exclude(open=1).values_list("link_id", flat=True):
                 self.ambiguous.pop(link_id, None)  # its partner may be made by now: that write's answer goes first
-            writes.filter(open=1, link__in=list(self.ambiguous)).update(
+            writes.filter(open=1, link__in=[link_id for link_id in ids if link_id in self.ambiguous]).update(
                 status="superseded", open=None, message=ASKED_FIRST
             )
         asked = (int(Pending.CONFLICT), "ambiguous", encode({"side": OTHER[self.side]}), self.ctx.run.pk)

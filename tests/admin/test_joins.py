@@ -106,7 +106,10 @@ def test_the_api_unlinks_and_links_again(api: APIClient, world: TwoSystems) -> N
     answer = api.post(f"/api/v1/links/{link.pk}/unlink/", {"why": "two people"}, format="json")
     assert (answer.status_code, answer.json()["reason"]) == (200, "unlinked")
     assert api.post(f"/api/v1/links/{link.pk}/relink/").json()["reason"] == "changed"
-    assert api.get(f"/api/v1/connections/{world.integration.right.pk}/unrouted/").json() == {"records": [], "more": False}
+    assert api.get(f"/api/v1/connections/{world.integration.right.pk}/unrouted/").json() == {
+        "records": [],
+        "more": False,
+    }
 
 
 def test_the_command_joins_tells_apart_and_unlinks(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,6 +48,7 @@ def addresses(world: TwoSystems) -> list[str]:  # noqa: F811
         reverse("admin:connectors_integration_preferences", args=[world.integration.pk]),
         reverse("admin:connectors_integration_preset"),
         reverse("admin:connectors_connection_change", args=[world.integration.left_id]),
+        reverse("admin:connectors_connection_unrouted", args=[world.integration.left_id]),
         reverse("admin:connectors_recordlink_change", args=[link.pk]),
         reverse("admin:connectors_run_change", args=[Run.objects.latest("id").pk]),
         reverse("admin:connectors_recordchange_change", args=[RecordChange.objects.latest("id").pk]),

@@ -76,8 +76,8 @@ def flag(world: Families, record: str) -> tuple[object, object]:
     return values["first"], values["email"]
 
 
-def names(world: Families) -> list[object]:
-    return sorted(kept.values["last"] for kept in world.left.tables["customer"].values() if kept.values["last"])
+def names(world: Families) -> list[str]:
+    return sorted(str(kept.values["last"]) for kept in world.left.tables["customer"].values() if kept.values["last"])
 
 
 def requests(world: Families, record: str) -> list[str]:
@@ -139,6 +139,7 @@ def test_accounts_are_asked_for_once_and_only_where_a_document_has_a_flag(docume
     run = start_run(north.scope, north.world)
     north.scope.refresh_from_db()
     bulk.take(run, north.world)
+    assert run.counts["reads"] == {"right": 9 + 3}
     assert north.right.requests.count("fetch account") == 1
 
 
