@@ -390,7 +390,7 @@ def release(ctx: Context, keys: set[str]) -> int:
             continue
         released += (
             RecordLink.objects.filter(waits_on__in=block)
-            .exclude(Q(pending=Pending.PLANNED) | Q(state__in=[HELD, ENDED, DISCONNECTED]))
+            .exclude(Q(pending=Pending.PLANNED) | Q(state__in=[HELD, ENDED, DISCONNECTED]) | Q(args=UNAPPROVED))
             .update(pending=int(Pending.DIRTY), reason="changed", waits_on=None, touched_run=ctx.run.pk)
         )
     return released

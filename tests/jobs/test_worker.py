@@ -237,7 +237,7 @@ def test_a_slice_ends_when_its_time_is_over(work, settings):
 
 def test_a_slice_ends_when_the_worker_is_about_to_stop(work, monkeypatch):
     monkeypatch.setattr(shutdown, "stopping", threading.Event())
-    timer = threading.Timer(0.2, shutdown.stopping.set)
+    timer = threading.Timer(1.0, shutdown.stopping.set)
     timer.start()
     job = asked("slices")
     work()

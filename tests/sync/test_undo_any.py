@@ -155,7 +155,7 @@ def play(world: Hard, acts: list[tuple[str, str, int, str]], mark: str) -> set[t
     return touched
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(first=ACTS, second=ACTS)
 def test_any_run_undone_leaves_both_systems_as_before_it_and_stays_so_until_released(first, second) -> None:  # type: ignore[no-untyped-def]
     with another_world() as world:
@@ -186,7 +186,7 @@ def undo_of_any(
     assert not RecordLink.objects.filter(reason="undone").exists()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(first=ACTS, second=ACTS, third=ACTS)
 def test_what_nobody_has_touched_since_is_as_before_and_what_somebody_has_touched_keeps_it(
     first, second, third
@@ -200,6 +200,7 @@ def test_what_nobody_has_touched_since_is_as_before_and_what_somebody_has_touche
         run = world.run()
         if not RecordChange.objects.filter(run=run, status="written").exists():
             return
+        after = {side: contents(world.store(side)) for side in ("left", "right")}
         touched = play(world, third, "c")
         there = {side: contents(world.store(side)) for side in ("left", "right")}
         proposed = propose(world, run)
@@ -211,7 +212,7 @@ def test_what_nobody_has_touched_since_is_as_before_and_what_somebody_has_touche
             for record_id in records:
                 if (side, record_id) not in touched:
                     assert now.get(record_id) == before[side].get(record_id), (side, record_id)
-                else:
+                elif records[record_id] != after[side].get(record_id):  # made inactive and active again is as it was
                     assert typed_by(world.store(side), record_id, "c"), (side, record_id)
 
 
