@@ -55,7 +55,9 @@ class SyncHandler:
         reports = context.params.get("mode") == Run.Mode.REPORTS
         by_service = context.run_id is None and context.params.get("service")
         if by_service and first_is_preview(scope.integration, scope):
-            return NotApplicable(f"The first run of {scope.integration} is a preview that a person approves. Press Preview.")
+            return NotApplicable(
+                f"The first run of {scope.integration} is a preview that a person approves. Press Preview."
+            )
         ahead = _run_ahead(context, scope, reports=reports)
         if ahead:
             return Snoozed(WAIT_FOR_ANOTHER, ahead)
