@@ -42,14 +42,6 @@ class SynclineAdminSite(UnfoldAdminSite):
         return [*own, *super().get_urls()]
 
 
-def worker_alive() -> bool:
-    """Was a supervisor seen within three beats?"""
-    from config import health
-    from jobs import clock
-
-    return health.worker_alive(clock.now())
-
-
 def stylesheet(request: HttpRequest) -> str:
     """Return the address of our own style sheet."""
     return static("syncline/admin.css")

@@ -63,8 +63,7 @@ def worker_seen(kind: str = WorkerHeartbeat.Kind.SUPERVISOR) -> datetime | None:
 
 def worker_alive(now: datetime) -> bool:
     """Was a supervisor seen within three beats?"""
-    seen = worker_seen()
-    return seen is not None and now - seen <= timedelta(seconds=max(60.0, 3 * settings.WORKER_BEAT_SECONDS))
+    return WorkerHeartbeat.objects.alive(now).exists()
 
 
 def oldest_due_job(now: datetime) -> datetime | None:

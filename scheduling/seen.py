@@ -39,7 +39,7 @@ from connectors.transport.budget import amounts, window
 from connectors.transport.connecting import effective_settings
 from jobs import clock
 from jobs.models import WorkerHeartbeat
-from jobs.syncing import scope_of
+from jobs.syncing import first_is_preview, scope_of
 from scheduling.models import Service
 
 CHOSEN = (Kind.OPTION, Kind.OPTIONS)
@@ -212,16 +212,11 @@ def look(integration: Integration) -> Seen:
         ),
         problems=tuple(misspelt or _problems(integration, ends, syncs)),
         switched_off=off or ("" if scope.enabled else scope.disabled_reason or "It was switched off."),
-        preview_first=scope.last_full_at is None and integration.first_run == "preview",
-        worker=_worker_alive(),
+        preview_first=first_is_preview(integration, scope),
+        worker=WorkerHeartbeat.objects.alive(clock.now()).exists(),
         mail_sent=not any(word in settings.EMAIL_BACKEND for word in PRINTED),
         asks=settings.PROVISIONING == "ask",
     )
-
-
-def _worker_alive() -> bool:
-    since = clock.now() - timedelta(seconds=max(60.0, 3 * settings.WORKER_BEAT_SECONDS))
-    return WorkerHeartbeat.objects.filter(seen_at__gte=since, kind=WorkerHeartbeat.Kind.SUPERVISOR).exists()
 
 
 # Settings

@@ -6,9 +6,8 @@ What the hub created since the backup is found by marker or look-up before anyth
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
@@ -34,8 +33,7 @@ class Done:
 
 def living_workers(now: datetime) -> list[WorkerHeartbeat]:
     """Return the workers that may be alive: seen within three beats."""
-    since = now - timedelta(seconds=max(60.0, 3 * settings.WORKER_BEAT_SECONDS))
-    return list(WorkerHeartbeat.objects.filter(seen_at__gte=since, kind=WorkerHeartbeat.Kind.SUPERVISOR))
+    return list(WorkerHeartbeat.objects.alive(now))
 
 
 def mark(now: datetime, *, by: str) -> Done:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -256,6 +256,13 @@ class JobTransition(models.Model):
         )  # fmt: skip
 
 
+class WorkerHeartbeatQuerySet(models.QuerySet["WorkerHeartbeat"]):
+    def alive(self, now: datetime) -> WorkerHeartbeatQuerySet:
+        """Supervisors that were seen within three beats."""
+        since = now - timedelta(seconds=max(60.0, 3 * settings.WORKER_BEAT_SECONDS))
+        return self.filter(seen_at__gte=since, kind=WorkerHeartbeat.Kind.SUPERVISOR)
+
+
 class WorkerHeartbeat(models.Model):
     """When was one supervisor, or the queue behind it, last seen alive?"""
 
@@ -271,6 +278,8 @@ class WorkerHeartbeat(models.Model):
     busy = models.PositiveSmallIntegerField(default=0)
     beats = models.PositiveBigIntegerField(default=0)  # rises while it lives, also when a test's clock stands still
     seen_at = models.DateTimeField()
+
+    objects = WorkerHeartbeatQuerySet.as_manager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["name", "kind"], name="one_heartbeat_of_a_kind")]

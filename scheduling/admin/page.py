@@ -12,10 +12,10 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.safestring import SafeString
 
-from config.admin import worker_alive
 from connectors.admin.base import Titled, ago, badge, link_to, relative
 from connectors.models import Integration
 from jobs import clock
+from jobs.models import WorkerHeartbeat
 from scheduling import preflight, provisioning
 from scheduling.admin.blackouts import days_told
 from scheduling.admin.provisionings import MAY_DECIDE, status_badge
@@ -64,7 +64,7 @@ def page(request: HttpRequest, integration: Integration, posted: dict[int, Times
         "zones": zones(),
         "empty_window": WindowFormSet(prefix="__form__", form_kwargs={"initial": DEFAULT_WINDOW}).empty_form,
         "report": report,
-        "no_worker": not worker_alive(),
+        "no_worker": not WorkerHeartbeat.objects.alive(now).exists(),
     }
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 
 from connectors.models import RecordLink, Run
 from jobs.models import Job
-from tests.browser.chromium import ARGUMENTS, executable
+from tests.browser.chromium import executable
 from tests.sync.worlds import TwoSystems
 
 pytestmark = [
@@ -20,16 +17,6 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
 ]
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-
-@pytest.fixture
-def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """An empty page.  Playwright keeps an event loop in this thread, which Django takes for asynchronous code."""
-    monkeypatch.setitem(os.environ, "DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=executable(), args=ARGUMENTS)
-        yield browser.new_page(viewport={"width": 1440, "height": 900})
-        browser.close()
 
 
 def test_a_person_syncs_sees_the_run_and_reads_an_explanation(live_server, page) -> None:  # type: ignore[no-untyped-def]

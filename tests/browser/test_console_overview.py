@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-
 import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
@@ -13,7 +10,7 @@ from connectors.models import Connection, Integration, ProblemGroup, RecordLink,
 from connectors.sync.plan import Pending
 from jobs.models import Job
 from jobs.worker import run_here
-from tests.browser.chromium import ARGUMENTS, executable
+from tests.browser.chromium import executable
 from tests.sync.test_problems import parked
 from tests.sync.worlds import TwoSystems
 
@@ -23,18 +20,6 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
 ]
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-
-@pytest.fixture
-def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """An empty page.  Playwright keeps an event loop in this thread, which Django takes for asynchronous code."""
-    monkeypatch.setitem(os.environ, "DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=executable(), args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.clock.install()
-        yield page
-        browser.close()
 
 
 def enter(page, live_server) -> list[str]:  # type: ignore[no-untyped-def]

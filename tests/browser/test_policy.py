@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-
 import pytest
 from django.contrib.auth.models import User
 from django.urls import reverse
 
 from connectors.models import RecordChange, RecordLink, Run
-from tests.browser.chromium import ARGUMENTS, executable
+from tests.browser.chromium import executable
 from tests.config.conftest import everything, world  # noqa: F401 - fixtures
 from tests.sync.worlds import TwoSystems
 
@@ -20,16 +17,6 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
 ]
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-
-@pytest.fixture
-def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """An empty page.  Playwright keeps an event loop in this thread, which Django takes for asynchronous code."""
-    monkeypatch.setitem(os.environ, "DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=executable(), args=ARGUMENTS)
-        yield browser.new_page(viewport={"width": 1440, "height": 900})
-        browser.close()
 
 
 def addresses(world: TwoSystems) -> list[str]:  # noqa: F811

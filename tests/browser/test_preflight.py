@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-
 import pytest
 from django.contrib.auth.models import User
 from django.urls import reverse
@@ -15,7 +12,7 @@ from jobs import clock
 from scheduling.models import Provisioning, Service
 from scheduling.services import make_services
 from tests.acceptance.conftest import Hub, fresh, systems  # noqa: F401 - fixtures
-from tests.browser.chromium import ARGUMENTS, executable
+from tests.browser.chromium import executable
 
 pytestmark = [
     pytest.mark.browser,
@@ -23,16 +20,6 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
 ]
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-
-@pytest.fixture
-def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """An empty page.  Playwright keeps an event loop in this thread, which Django takes for asynchronous code."""
-    monkeypatch.setitem(os.environ, "DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=executable(), args=ARGUMENTS)
-        yield browser.new_page(viewport={"width": 1440, "height": 900})
-        browser.close()
 
 
 def test_red_lines_are_mended_where_they_lead_and_then_the_services_start(live_server, page, fresh: Hub) -> None:  # type: ignore[no-untyped-def]  # noqa: F811

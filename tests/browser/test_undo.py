@@ -11,7 +11,6 @@ from jobs.models import Job
 from jobs.worker import run_in_process
 from tests.acceptance.conftest import Hub, fresh, systems  # noqa: F401 - fixtures
 from tests.browser.chromium import executable
-from tests.browser.test_preflight import page  # noqa: F401 - fixture
 
 pytestmark = [
     pytest.mark.browser,

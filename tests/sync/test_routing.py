@@ -211,6 +211,7 @@ def test_integrations_without_any_route_are_nobodys_problem(companies: tuple[Fam
     for world in companies:
         unroute(world)
     settle(*companies)
+    assert {world.run().phase for world in companies} == {"done"}
 
 
 def test_a_system_of_another_kind_may_take_the_records_of_all_companies(companies: tuple[Families, Families]) -> None:
@@ -218,6 +219,7 @@ def test_a_system_of_another_kind_may_take_the_records_of_all_companies(companie
     unroute(south)
     Connection.objects.filter(pk=south.integration.left_id).update(system="quickbooks")
     settle(north)
+    assert north.run().phase == "done"
 
 
 def test_choices_that_can_not_be_read_are_refused_with_a_sentence(companies: tuple[Families, Families]) -> None:
