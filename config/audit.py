@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
@@ -13,6 +14,7 @@ from django.db import models
 from connectors.transport import redaction
 
 MOST = 120  # characters shown of a value
+MOST_NAMED = 200  # rows that one line names
 SECRET = ("secret", "password", "digest", "token")
 Values = Mapping[str, object]
 
@@ -36,8 +38,21 @@ def differences(before: Values, after: Values) -> str:
 
 
 def _told(value: object) -> str:
-    text = redaction.text(str(value)) if value not in (None, "", [], {}) else "–"
+    text = redaction.text(_words(value)) if value not in (None, "", [], {}) else "–"
     return text if len(text) <= MOST else f"{text[:MOST]}…"
+
+
+def _words(value: object) -> str:
+    """Say a value without the programmer's brackets and quotes."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_words(one)}" for name, one in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_words(one) for one in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S %Z}"
+    return str(value)
 
 
 def log_action(
@@ -53,6 +68,35 @@ def log_action(
         object_repr=str(obj)[:200],
         action_flag=flag,
         change_message=f"{what} {changed}".strip(),
+    )
+
+
+def log_many(user: Any, rows: Iterable[tuple[models.Model, Values]], what: str) -> None:
+    """Write what a person did with several objects of one kind: each as it is now, with what it was before."""
+    done = list(rows)
+    if not done:
+        return
+    kind = ContentType.objects.get_for_model(done[0][0], for_concrete_model=False)
+    LogEntry.objects.bulk_create(
+        LogEntry(
+            user_id=user.pk, content_type=kind, object_id=str(obj.pk), object_repr=str(obj)[:200], action_flag=CHANGE,
+            change_message=f"{what} {differences(before, values_of(obj))}".strip(),
+        )
+        for obj, before in done
+    )  # fmt: skip
+
+
+def log_together(user: Any, model: type[models.Model], what: str, ids: Sequence[int]) -> None:
+    """Write what a person did with many rows at once as one line that names them."""
+    named = ", ".join(str(pk) for pk in ids[:MOST_NAMED])
+    more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+    word = model._meta.verbose_name if len(ids) == 1 else model._meta.verbose_name_plural
+    LogEntry.objects.create(
+        user_id=user.pk,
+        content_type=ContentType.objects.get_for_model(model, for_concrete_model=False),
+        object_repr=f"{len(ids)} {word}",
+        action_flag=CHANGE,
+        change_message=f"{what} {named}{more}",
     )
 
 

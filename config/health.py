@@ -13,7 +13,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from jobs import clock
-from jobs.models import Job, Pause, WorkerHeartbeat
+from jobs.figures import oldest_due_job
+from jobs.models import Pause, WorkerHeartbeat
 from scheduling.models import Service
 
 LATE = timedelta(minutes=5)  # a due job or service that nobody has taken for so long waits for something that is broken
@@ -66,13 +67,6 @@ def worker_alive(now: datetime) -> bool:
     return WorkerHeartbeat.objects.alive(now).exists()
 
 
-def oldest_due_job(now: datetime) -> datetime | None:
-    """When the job became due that has waited longest, save for those that wait for another one under the same lock."""
-    held = Job.objects.running().exclude(lock_key="").values("lock_key")
-    due = Job.objects.filter(ready_at__isnull=False, ready_at__lte=now).exclude(lock_key__in=held)
-    return due.order_by("ready_at").values_list("ready_at", flat=True).first()
-
-
 def _worker(now: datetime) -> list[str]:
     return [] if worker_alive(now) else ["No worker is running. Start one: `python manage.py worker`."]
 
@@ -87,7 +81,7 @@ def _queue(now: datetime) -> list[str]:
 
 def _jobs(now: datetime) -> list[str]:
     oldest = oldest_due_job(now)
-    if oldest is None or now - oldest <= LATE or Pause.objects.exists():
+    if oldest is None or now - oldest <= LATE or Pause.objects.active(now).exists():
         return []
     return [f"A job has been due for {_age(oldest, now)} seconds."]
 

@@ -23,13 +23,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from config import health
 from config.models import TokenBearer
 from config.rest import token_of
 from connectors.models import ApiCall, Connection, RecordLink, Run, Scope
 from connectors.sync.health import NAMES
 from connectors.sync.plan import Pending
-from jobs import clock
+from jobs import clock, figures
 from jobs.models import Job, WorkerHeartbeat
 from jobs.states import StatusReason
 
@@ -105,9 +104,30 @@ def _capped(rows: QuerySet[Job] | QuerySet[ApiCall] | QuerySet[RecordLink]) -> i
 def _jobs(now: datetime) -> Iterator[Metric]:
     counted = [((s.value,), _capped(Job.objects.filter(status_reason=s).order_by())) for s in StatusReason]
     yield _gauge("jobs", f"Jobs by status, counted up to {MOST_COUNTED}", ("status",), counted)
-    oldest = health.oldest_due_job(now)
+    oldest = figures.oldest_due_job(now)
     waited = (now - oldest).total_seconds() if oldest else 0.0
     yield _gauge("job_oldest_due_seconds", "How long the oldest due job has waited for a worker", (), [((), waited)])
+    yield from _day(figures.figures(now))
+
+
+def _day(found: figures.Figures) -> Iterator[Metric]:
+    """The same figures as on the page of jobs."""
+    yield _gauge("jobs_stuck", "Running jobs whose worker is silent", (), [((), found.stuck)])
+    for name, told in (
+        ("wait", "How long jobs were due before a worker began"),
+        ("run", "How long workers worked on jobs"),
+    ):
+        rows: list[tuple[tuple[str, ...], float]] = []
+        for one in found.types:
+            for quantile, share in (("0.5", "p50"), ("0.95", "p95")):
+                value = getattr(one, f"{name}_{share}")
+                if value is not None:
+                    rows.append(((one.type, quantile), value))
+        yield _gauge(f"job_{name}_seconds", f"{told}, of those that ended within a day", ("type", "quantile"), rows)
+    failed = [((one.type, one.error_class, one.error_code), one.count) for one in found.failures]
+    yield _gauge("jobs_failed_recent", "Jobs that failed within a day", ("type", "error_class", "error_code"), failed)
+    again = [((one.type,), one.tried_again) for one in found.types]
+    yield _gauge("jobs_tried_again_recent", "Jobs of a day that needed more than one try", ("type",), again)
 
 
 def _runs(now: datetime) -> Iterator[Metric]:

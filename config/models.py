@@ -1,4 +1,4 @@
-"""Which programs may use the API, as whom, and for how long?"""
+"""Which programs may use the API, as whom, and for how long?  Which forms were sent already?"""
 
 from __future__ import annotations
 
@@ -124,3 +124,17 @@ class TokenBearer(User):
     def has_perm(self, perm: str, obj: Any = None) -> bool:
         """Both must allow it, also for a superuser."""
         return scope_allows(self.token_scope, perm) and super().has_perm(perm, obj)
+
+
+class SentForm(models.Model):
+    """One form of the admin that was sent: the same one is not carried out a second time (config.once)."""
+
+    digest = models.CharField(max_length=64, unique=True)
+    at = models.DateTimeField(db_index=True)
+    answer = models.CharField(max_length=500, null=True)  # where it led; null: it is being carried out
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.digest

@@ -15,15 +15,16 @@ from django.utils.safestring import SafeString
 
 from config import health as hub
 from connectors import svg
-from connectors.admin.base import ago, badge, relative
+from connectors.admin.base import ago, badge, exact, relative
 from connectors.admin.integrations import OPERATE, system_title
 from connectors.admin.runs import phase_badge, summary
 from connectors.models import Budget, Connection, Event, Integration, Run
 from connectors.registry import UnknownSystem, connector_class
+from connectors.sync import drift
 from connectors.sync.health import BROKEN, Health, overview
 from connectors.sync.run import CHECK_KEPT, PREVIEW_KEPT
 from connectors.transport.budget import amounts, window
-from jobs import clock
+from jobs import clock, pauses
 from jobs.models import Job
 from jobs.states import RUNNING
 from scheduling.models import Provisioning, Service
@@ -388,7 +389,7 @@ def _of_row(row: Row, since: datetime | None, user: Any) -> list[Need]:
     if row.hands:
         parts = [
             f"{one.counts[kind]} {word}"
-            for kind, word in (("parked", "refused"), ("conflict", "in conflict"))
+            for kind, word in (("parked", "parked"), ("conflict", "in conflict"))
             if one.counts[kind]
         ]
         are = "record needs" if row.hands == 1 else "records need"
@@ -423,10 +424,38 @@ def banners(now: datetime, user: Any, integrations: Iterable[Integration] = ()) 
     if not hub.worker_alive(now):
         words = "Syncs that you ask for wait until one is started: python manage.py worker"
         found.append(Banner("No worker is running.", words, "bad"))
+    if user.has_perm("jobs.view_pause"):
+        found += _paused(now)
     if user.has_perm("scheduling.view_service"):
         found += _missed(now, [integration.pk for integration in integrations])
     if user.has_perm("connectors.view_connection"):
         found += _expiring(now)
+    if user.has_perm("connectors.view_fieldmapping"):
+        found += _drifted(now)
+    return found
+
+
+def _drifted(now: datetime) -> list[Banner]:
+    """Of each entity sync one: its page has the rest."""
+    seen: dict[int, Banner] = {}
+    for row in drift.open_drifts()[: MOST_BANNERS * 10]:
+        sync = row.entity_sync
+        page = reverse("admin:connectors_mapping_editor", args=[sync.pk])
+        words = f"{row.message} Seen {relative(row.first_seen, now)}."
+        seen.setdefault(
+            sync.pk, Banner(f"{sync.integration}: mappings need what has changed.", words, "warn", page, "Mappings")
+        )
+    return list(seen.values())[:MOST_BANNERS]
+
+
+def _paused(now: datetime) -> list[Banner]:
+    found: list[Banner] = []
+    for pause in pauses.active(now)[:MOST_BANNERS]:
+        by = f" by {pause.who}" if pause.who else ""
+        ends = f", until {exact(pause.until)}" if pause.until else ""
+        page = reverse("admin:jobs_pause_change", args=[pause.pk])
+        words = f"Held back{by} {relative(pause.at, now)}{ends}: {pause.reason}"
+        found.append(Banner(f"Paused: {pause.what}.", words, "warn", page, "Look at the pause"))
     return found
 
 

@@ -22,15 +22,45 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from config.models import DEFAULT_DAYS, MOST_DAYS, ApiToken
-from connectors.admin.base import Button, Pressable, ReadOnly, ago, badge
+from connectors.admin.base import Button, Exact, Pressable, ReadOnly, ago, badge
+from connectors.admin.fresh import Fresh
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
 MANAGES = "auth.change_user"
 
 
+class Several(forms.ModelMultipleChoiceField):
+    """A choice of several rows; a number that no database holds is no choice, either."""
+
+    def clean(self, value: Any) -> Any:
+        wrong = [text for text in value or () if len(str(text)) > 18]
+        if wrong:
+            raise forms.ValidationError(self.error_messages["invalid_pk_value"], params={"pk": str(wrong[0])[:20]})
+        return super().clean(value)
+
+
+class OwnDeletion(ModelAdmin):
+    """What is deleted along with a person or a group, without the rows that only say who is in which."""
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        return super().formfield_for_manytomany(db_field, request, **{"form_class": Several, **kwargs})
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        tree, counts, forbidden, protected = super().get_deleted_objects(objs, request)
+        return _told(tree), {what: n for what, n in counts.items() if " relationship" not in what}, forbidden, protected
+
+
+def _told(tree: list[Any]) -> list[Any]:
+    return [
+        _told(branch) if isinstance(branch, list) else branch
+        for branch in tree
+        if isinstance(branch, list) or " relationship: " not in str(branch)
+    ]
+
+
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):
+class UserAdmin(Fresh, DjangoUserAdmin, OwnDeletion):
     """People and their rights.  Only a superuser makes superusers, or touches one: else managing people were all rights."""
 
     form = UserChangeForm
@@ -38,7 +68,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
     change_password_form = AdminPasswordChangeForm
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        fixed = super().get_readonly_fields(request, obj)
+        fixed = [*super().get_readonly_fields(request, obj), "last_login", "date_joined"]
         return fixed if request.user.is_superuser else [*fixed, "is_superuser", "user_permissions"]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -53,7 +83,7 @@ def _may_touch(request: HttpRequest, person: Any) -> bool:
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+class GroupAdmin(Fresh, DjangoGroupAdmin, OwnDeletion):
     """Rights that several people share.  Viewer, Operator and Administrator get theirs back with each `migrate`."""
 
 
@@ -137,6 +167,7 @@ class ApiTokenAdmin(Pressable, ModelAdmin):
             **self.admin_site.each_context(request), "opts": self.opts, "title": "The new token",
             "token": obj, "text": request.sl_text,  # type: ignore[attr-defined]
         }  # fmt: skip
+        request.sl_done = True  # type: ignore[attr-defined]  # a second click must not make another (config/once.py)
         return TemplateResponse(request, "config/token_made.html", context)
 
     def revoke(self, request: HttpRequest, token: ApiToken) -> str:
@@ -157,14 +188,16 @@ def _bearers(request: HttpRequest) -> QuerySet[User]:
 
 
 @admin.register(LogEntry)
-class AuditAdmin(ReadOnly, ModelAdmin):
+class AuditAdmin(Exact, ReadOnly, ModelAdmin):
     """Who did what, newest first, with before and after."""
 
     list_display = ["when", "user", "kind", "about", "what"]
     list_display_links = ["when"]
     list_filter = ["action_flag"]
     list_select_related = ["user", "content_type"]
-    search_fields = ["=user__username", "=object_id", "object_repr"]
+    search_fields = ["user__username", "object_id", "object_repr"]
+    search_help_text = "Exact name of the person, or exact id or name of the object"
+    sortable_by = ["when"]
     fields = ["when", "user", "kind", "about", "what"]
     readonly_fields = fields
 
@@ -191,10 +224,22 @@ class AuditAdmin(ReadOnly, ModelAdmin):
 class FailedLoginAdmin(ReadOnly, ModelAdmin):
     """Failed logins since the last one that worked.  Deleting a row lets the person try again at once."""
 
-    list_display = ["username", "ip_address", "failures_since_start", "attempt_time"]
-    fields = ["username", "ip_address", "failures_since_start", "attempt_time", "user_agent"]
+    list_display = ["username", "address", "failures", "last"]
+    fields = ["username", "address", "failures", "last", "user_agent"]
     readonly_fields = fields
     search_fields = ["=username", "=ip_address"]
+
+    @admin.display(description="From", ordering="ip_address")
+    def address(self, attempt: AccessAttempt) -> str:
+        return attempt.ip_address or "–"
+
+    @admin.display(description="Failures", ordering="failures_since_start")
+    def failures(self, attempt: AccessAttempt) -> int:
+        return int(attempt.failures_since_start)
+
+    @admin.display(description="Last failure", ordering="attempt_time")
+    def last(self, attempt: AccessAttempt) -> SafeString:
+        return ago(attempt.attempt_time)
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return request.user.has_perm("axes.delete_accessattempt")

@@ -20,11 +20,13 @@ from rest_framework.throttling import SimpleRateThrottle
 
 from config import audit
 from config.access import READ, client_address
+from config.bodies import refuse_unknown
+from config.etags import Tagged
 from config.models import ApiToken, TokenBearer, digest
 from jobs import clock
 
 if TYPE_CHECKING:
-    from rest_framework.generics import GenericAPIView as View
+    from rest_framework.views import APIView as View
 else:
     View = object
 
@@ -75,11 +77,22 @@ class ModelPermissions(DjangoModelPermissions):
     perms_map = {**DjangoModelPermissions.perms_map, "GET": ["%(app_label)s.view_%(model_name)s"]}
 
 
-class Recorded(View):
-    """A write that succeeded stands in Django's log, with before and after, whichever action it was."""
+class Strict(View):
+    """A body holds the keys that the operation is described with, and no others."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Whoever may write is told what the operation does not take."""
+        super().initial(request, *args, **kwargs)
+        # An operation that there is not is answered as such, whatever was sent to it.
+        if request.method not in SAFE_METHODS and getattr(self, "action", None):
+            refuse_unknown(self, request)
+
+
+class Recorded(Strict, Tagged):
+    """A write stands in Django's log with before and after when it succeeded, whichever action it was."""
 
     unrecorded: frozenset[str] = frozenset()  # actions that answer a POST and change nothing
-    _subject: tuple[models.Model, audit.Values | None] | None = None
+    _subject: tuple[models.Model, Any, audit.Values | None] | None = None
 
     def get_object(self) -> Any:
         """Remember how it was."""
@@ -95,18 +108,19 @@ class Recorded(View):
 
     def concerns(self, obj: models.Model) -> None:
         """Say what is being changed, for actions that look it up themselves."""
-        self._subject = (obj, audit.values_of(obj))
+        self._subject = (obj, obj.pk, audit.values_of(obj))
 
     def made(self, obj: models.Model) -> None:
         """Say what is new."""
-        self._subject = (obj, None)
+        self._subject = (obj, obj.pk, None)
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Response:
         answer = super().finalize_response(request, response, *args, **kwargs)
         action = getattr(self, "action", None) or ""
         done = request.method not in SAFE_METHODS and 200 <= answer.status_code < 300
         if done and self._subject is not None and action not in self.unrecorded:
-            obj, before = self._subject
+            obj, pk, before = self._subject
+            obj.pk = pk  # a deleted one has lost it
             token = f" with the token {request.auth}" if isinstance(request.auth, ApiToken) else ""
             what = f"{action.replace('_', ' ').capitalize()} through the API{token}."
             audit.log_action(request.user, obj, what, before, audit.stored(obj))

@@ -71,6 +71,8 @@ INSTALLED_APPS = [
     "axes",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "simple_history",
+    "import_export",
     "connectors",
     "connectors.memory",
     "connectors.quickbooks",
@@ -90,7 +92,10 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "config.zone.PersonsZone",
+    "config.unstorable.Unstorable",
+    "config.once.Once",  # below the messages: it says that a form was sent twice
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "simple_history.middleware.HistoryRequestMiddleware",  # who changed settings
     "axes.middleware.AxesMiddleware",  # the last one: it turns a locked-out login into an answer
 ]
 
@@ -151,6 +156,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_TZ = True
 USE_I18N = False
+FORMAT_MODULE_PATH = ["config.formats"]  # one way to write times, on every page
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STATIC_ROOT.mkdir(exist_ok=True)  # whitenoise warns at each start where there is none
@@ -181,6 +187,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["config.rest.StrictJson"],
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
     "DEFAULT_SCHEMA_CLASS": "config.openapi.Described",
+    "EXCEPTION_HANDLER": "config.unstorable.answer",
     "UNAUTHENTICATED_USER": None,
 }
 
@@ -191,6 +198,7 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
     "SERVE_INCLUDE_SCHEMA": False,
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "config.bodies.close"],
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
     "ENUM_NAME_OVERRIDES": {
         "ProvisioningStatusEnum": "scheduling.models.Provisioning.Status",
@@ -199,6 +207,11 @@ SPECTACULAR_SETTINGS = {
         "LinkStateEnum": "connectors.models.RecordLink.State",
         "ConnectionStateEnum": "connectors.models.Connection.State",
         "ChangeStatusEnum": "connectors.models.RecordChange.Status",
+        "AlertWhatEnum": "jobs.models.AlertRule.What",
+        "PauseKindEnum": "jobs.models.Pause.Kind",
+        "MessageKindEnum": "jobs.models.AlertMessage.Kind",
+        "MessageStatusEnum": "jobs.models.AlertMessage.Status",
+        "ProblemKindEnum": "connectors.models.ProblemGroup.Kind",
         "PromotionStatusEnum": "connectors.models.Promotion.Status",
     },
     "SWAGGER_UI_DIST": "SIDECAR",
@@ -239,7 +252,7 @@ WORKER_CHORES = [
 ]
 
 # An integration that keeps failing: a warning, then a pause with one try a day
-FAILING_WARN_AT = env.int("FAILING_WARN_AT", default=5)  # failed tries in a row
+FAILING_WARN_AT = env.int("FAILING_WARN_AT", default=5)  # runs in a row that failed for good
 FAILING_PAUSE_AT = env.int("FAILING_PAUSE_AT", default=20)
 FAILING_PAUSE_DAYS = env.int("FAILING_PAUSE_DAYS", default=4)  # without a success since the first of them
 
@@ -309,6 +322,8 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
 }
 
+# The mappings editor sends some 14 fields for a row; 2,000 pairs of options and more must fit.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 20_000
 UNFOLD = {
     "SITE_TITLE": "Syncline",
     "SITE_HEADER": "Syncline",
@@ -319,7 +334,7 @@ UNFOLD = {
     "BORDER_RADIUS": "6px",
     "STYLES": ["config.admin.stylesheet"],
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "config.admin.favicon"}],
-    "SCRIPTS": ["config.admin.script", "config.admin.live_script"],
+    "SCRIPTS": ["config.admin.script", "config.admin.live_script", "config.admin.names_script"],
     "ACCOUNT": {
         "navigation": [
             {"title": "Time zone", "link": reverse_lazy("admin:time_zone")},

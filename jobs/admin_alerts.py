@@ -6,16 +6,14 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.validators import validate_email
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
-from connectors.admin.base import Button, Pressable, ReadOnly, ago, badge, link_to
-from connectors.contract import PermanentError
-from connectors.transport.addresses import place
-from jobs.alerts import outbox
+from config import audit
+from connectors.admin.base import Button, Pressable, ReadOnly, ago, badge, exact, link_to
+from jobs.alerts import outbox, saving
 from jobs.housekeeping import failing
 from jobs.models import Alert, AlertMessage, AlertRule, Failing
 from jobs.states import IllegalTransition
@@ -51,29 +49,13 @@ class AlertRuleForm(forms.ModelForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        addresses = cleaned.get("addresses_text", "").split()
-        if cleaned.get("to") != AlertRule.To.EMAIL:
-            self._clean_webhook(cleaned)
-            addresses = []
-        elif not addresses:
-            self.add_error("addresses_text", "Enter at least one address.")
-        for address in addresses:
-            try:
-                validate_email(address)
-            except forms.ValidationError:
-                self.add_error("addresses_text", f"{address} is not an e-mail address.")
+        to, url = cleaned.get("to", ""), cleaned.get("url", "")
+        addresses = cleaned.get("addresses_text", "").split() if to == AlertRule.To.EMAIL else []
+        found = saving.problems(to, addresses, url, stored=bool(self.instance.secret))
+        for name, sentences in found.items():
+            self.add_error("addresses_text" if name == "addresses" else name, sentences)
         cleaned["addresses"] = addresses
         return cleaned
-
-    def _clean_webhook(self, cleaned: dict[str, Any]) -> None:
-        url = cleaned.get("url", "")
-        if not url and not self.instance.secret:
-            self.add_error("url", "Enter the webhook's address.")
-        if url:
-            try:
-                place(url)
-            except PermanentError as error:
-                self.add_error("url", str(error))
 
 
 @admin.register(AlertRule)
@@ -96,17 +78,15 @@ class AlertRuleAdmin(Pressable, ModelAdmin):
     def recipients(self, rule: AlertRule) -> str:
         return ", ".join(rule.addresses) or rule.host
 
+    def form_columns(self, request: HttpRequest, obj: Any, fields: Any) -> list[str]:
+        """Where messages go is no field of the form's own."""
+        return [*super().form_columns(request, obj, fields), "addresses", "host", "secret"]
+
     def save_model(self, request: HttpRequest, obj: AlertRule, form: Any, change: bool) -> None:
         obj.addresses = form.cleaned_data["addresses"]
         super().save_model(request, obj, form, change)
-        if obj.to == AlertRule.To.EMAIL:
-            return
-        url, key = form.cleaned_data["url"], form.cleaned_data["signing_key"]
-        if url or key:
-            stored = obj.webhook()
-            made = obj.set_webhook(url or stored["url"], key or stored.get("signing_key", ""))
-            if obj.to == AlertRule.To.JSON and not key and not stored:
-                self.message_user(request, f"The signing key, shown this once: {made}", messages.WARNING)
+        if made := saving.save_webhook(obj, form.cleaned_data["url"], form.cleaned_data["signing_key"]):
+            self.message_user(request, f"The signing key, shown this once: {made}", messages.WARNING)
 
     def test(self, request: HttpRequest, rule: AlertRule) -> str:
         return f"{len(outbox.put_test(rule))} test message(s) on the way; Messages shows whether they arrive."
@@ -120,10 +100,32 @@ class AlertAdmin(ReadOnly, ModelAdmin):
     list_filter = [("resolved_at", admin.EmptyFieldListFilter), "rule"]
     list_select_related = ["rule"]
     ordering = ["-opened_at"]
+    actions = ["acknowledge"]
 
     @admin.display(description="State")
     def state(self, alert: Alert) -> SafeString:
-        return badge("Open", alert.text, "bad") if alert.resolved_at is None else badge("Resolved", tone="good")
+        if alert.resolved_at is not None:
+            return badge("Resolved", tone="good")
+        if alert.acknowledged_at is not None:
+            why = f"{alert.acknowledged_by or 'Somebody'} knows since {exact(alert.acknowledged_at)}: no digest repeats it."
+            return badge("Acknowledged", why, "warn")
+        return badge("Open", alert.text, "bad")
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("jobs.operate_alert"))
+
+    @admin.action(description="Acknowledge", permissions=["operate"])
+    def acknowledge(self, request: HttpRequest, queryset: QuerySet[Alert]) -> None:
+        done = 0
+        for alert in queryset.select_related("rule"):
+            try:
+                with audit.acting(request.user, alert, "Acknowledged."):
+                    saving.acknowledge(alert, by=request.user)
+                done += 1
+            except IllegalTransition as refusal:
+                self.message_user(request, f"{alert.text}: {refusal}", messages.WARNING)
+        if done:
+            self.message_user(request, f"{done} acknowledged: no daily digest repeats them.", messages.SUCCESS)
 
     @admin.display(description="Opened", ordering="opened_at")
     def opened(self, alert: Alert) -> SafeString:
@@ -146,6 +148,20 @@ class AlertMessageAdmin(ReadOnly, ModelAdmin):
     list_filter = ["status", "kind", "rule"]
     list_select_related = ["job"]
     search_fields = ["recipient", "subject"]
+    fields = [
+        "written",
+        "state",
+        "kind",
+        "rule",
+        "recipient",
+        "subject",
+        "body",
+        "tries",
+        "error",
+        "sent_at",
+        "its_job",
+    ]
+    readonly_fields = ["written", "state", "its_job"]
     ordering = ["-at"]
     actions = ["send_again"]
 

@@ -40,6 +40,7 @@ class JobContext:
         self.scope_id: int | None = job.scope_id
         self.run_id: int | None = job.run_id
         self.attempt = job.attempt
+        self.last_try = job.attempt > settings.JOB_RETRIES  # the first try is 1
         self.round = job.round
         self.reconcile = job.reconcile  # the effect of an earlier try is unknown: read before the first write
         self.created_by_id: int | None = job.created_by_id

@@ -178,7 +178,7 @@ def hand_out() -> list[Job]:
     # moment must not both count the same worker as free.
     with transaction.atomic():
         free, free_for_schedules = _free_workers(now)
-        due = _not_paused(Job.objects.ready(now)) if free > 0 else None
+        due = _not_paused(Job.objects.ready(now), now) if free > 0 else None
         if due is None:
             return []
         if free_for_schedules <= 0:
@@ -244,9 +244,9 @@ def _free_workers(now: datetime) -> tuple[int, int]:
     return free, min(free, workers - kept - busy["scheduled"])
 
 
-def _not_paused(jobs: JobQuerySet) -> JobQuerySet | None:
+def _not_paused(jobs: JobQuerySet, now: datetime) -> JobQuerySet | None:
     """Leave out what a pause or an unusable connection holds back; None when everything is paused."""
-    pauses = list(Pause.objects.values_list("kind", "job_type", "connection_id"))
+    pauses = list(Pause.objects.active(now).values_list("kind", "job_type", "connection_id"))
     if any(kind == Pause.Kind.HUB for kind, _, _ in pauses):
         return None
     types = [job_type for kind, job_type, _ in pauses if kind == Pause.Kind.TYPE]
@@ -254,10 +254,11 @@ def _not_paused(jobs: JobQuerySet) -> JobQuerySet | None:
         jobs = jobs.exclude(type__in=types)
     blocked = {pk for kind, _, pk in pauses if kind == Pause.Kind.CONNECTION}
     blocked.update(Connection.objects.filter(state__in=UNUSABLE).values_list("pk", flat=True))
-    return jobs.exclude(scope__in=_scopes_of(blocked)) if blocked else jobs
+    return jobs.exclude(scope__in=scopes_of(blocked)) if blocked else jobs
 
 
-def _scopes_of(connections: Iterable[int | None]) -> QuerySet[Scope, Any]:
+def scopes_of(connections: Iterable[int | None]) -> QuerySet[Scope, Any]:
+    """Return the scopes whose integrations use one of these connections."""
     ids = list(connections)
     scopes = Scope.objects.filter(Q(integration__left__in=ids) | Q(integration__right__in=ids))
     return scopes.values("pk")

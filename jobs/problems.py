@@ -55,11 +55,11 @@ def resolved(rows: QuerySet[ProblemGroup]) -> QuerySet[ProblemGroup]:
 
 
 def _failed() -> QuerySet[Job]:
-    """Failed jobs whose work no later job of the same kind and scope has done."""
+    """Failed jobs that nobody has set aside, and whose work no later job of the same kind and scope has done."""
     later = Job.objects.filter(
         type=OuterRef("type"), scope=OuterRef("scope"), pk__gt=OuterRef("pk"), status_reason=StatusReason.SUCCEEDED
     )
-    failed = Job.objects.filter(status_reason=StatusReason.FAILED).exclude(fingerprint="")
+    failed = Job.objects.filter(status_reason=StatusReason.FAILED, aside_at=None).exclude(fingerprint="")
     return failed.filter(Q(scope=None) | ~Exists(later))
 
 

@@ -49,6 +49,7 @@ class AlreadyOpen(IllegalTransition):
 
 
 S = StatusReason
+SLICE = "end of a slice"  # the reason of a move that ends no try
 READY = (S.WAITING, S.RETRY)  # `ready_at` is set
 RUNNING = (S.DISPATCHED, S.IN_PROGRESS)  # `lease_until` is set, the lock key is held
 OPEN = (*READY, *RUNNING)  # the dedupe key is held

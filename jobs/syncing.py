@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from connectors.models import Integration, Run, Scope
+from connectors.models import Integration, RecordLink, Run, Scope
+from connectors.sync import proposals
 from connectors.sync import run as engine
 from connectors.sync.promotions import Requested, promote
 from connectors.sync.undo import check_undoable
@@ -140,8 +143,10 @@ def request_promotion(
     return requested, job
 
 
-def request_undo(run: Run, *, by: Person = None, here: bool = False) -> Job:
+def request_undo(run: Run, *, only: RecordLink | None = None, by: Person = None, here: bool = False) -> Job:
     """Ask for a run that proposes to take back what this one wrote; nothing is written before a person approves it.
+
+    `only`: just what it wrote of this record.
 
     Raises NotNow where there is nothing to take back, or where it can't be begun.
     """
@@ -154,9 +159,9 @@ def request_undo(run: Run, *, by: Person = None, here: bool = False) -> Job:
     with transaction.atomic():
         return dispatch.request(
             "sync",
-            params={"mode": "delta", "purpose": "undo", "undoes": run.pk},
+            params={"mode": "delta", "purpose": "undo", "undoes": run.pk, **({"only": only.pk} if only else {})},
             lock_key=lock_key(run.scope),
-            dedupe_key=f"undo:{run.pk}",
+            dedupe_key=f"undo:{run.pk}:{only.pk}" if only else f"undo:{run.pk}",
             priority=Priority.PERSON,
             by=by,
             scope=run.scope,
@@ -164,15 +169,58 @@ def request_undo(run: Run, *, by: Person = None, here: bool = False) -> Job:
         )
 
 
-def approve_preview(run: Run, *, by: Person = None, accept_guard: bool = False) -> tuple[Job, int, int]:
-    """Approve a preview: exactly its proposals are written by a new job.  Returns (job, approved, bounced)."""
+def approve_preview(
+    run: Run, *, by: Person = None, accept_guard: bool = False, seen: str | None = None
+) -> tuple[Job, int, int]:
+    """Approve a preview: exactly what is ticked is written by a new job.  Returns (job, approved, bounced).
+
+    `seen` is what `proposals.seen` said when the person looked; where that is no longer so, it is refused with what changed.
+    """
     person = by if isinstance(by, User) else None
-    with transaction.atomic():
-        try:
-            approved, bounced = engine.approve(run, clock.now(), person, accept_guard=accept_guard)
-        except ValueError as error:
-            raise NotNow(str(error)) from error
+    with transaction.atomic(), _refusing():
+        approved, bounced = proposals.approve(run, clock.now(), person, accept_guard=accept_guard, seen=seen)
         return _go_on(run, by), approved, bounced
+
+
+def decide_preview(
+    run: Run,
+    ticks: Mapping[int, bool],
+    fields: Mapping[int, Mapping[str, bool]] | None = None,
+    *,
+    by: Person = None,
+    seen: str | None = None,
+) -> int:
+    """Tick and untick proposals, and single fields of them.  Returns how many proposals that changed.
+
+    Raises NotNow where the preview does not wait any more or is not what was seen, WrongChoice where a choice does not fit.
+    """
+    with _refusing():
+        return proposals.decide(run, ticks, fields, seen=seen, by=by)
+
+
+def decide_whole_preview(
+    run: Run,
+    *,
+    tick: bool,
+    kind: str = "",
+    side: str = "",
+    confirmed: int | None = None,
+    by: Person = None,
+    seen: str | None = None,
+) -> int:
+    """Tick or untick all proposals of a kind and side; without a kind all but removals.  As `decide_preview` else."""
+    with _refusing():
+        return proposals.decide_all(run, tick=tick, kind=kind, side=side, confirmed=confirmed, seen=seen, by=by)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except proposals.WrongChoice:
+        raise
+    except ValueError as error:
+        raise NotNow(str(error)) from error
 
 
 def accept_guard(run: Run, *, by: Person = None) -> Job:

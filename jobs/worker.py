@@ -29,7 +29,7 @@ from jobs.context import JobCancelled, JobContext, LeaseLost
 from jobs.handlers import Answer, Finished, HandlerClass, NotApplicable, Sliced, Snoozed, handler_class
 from jobs.models import Job, new_token
 from jobs.retries import ErrorClass, GiveUp
-from jobs.states import READY, RUNNING, Actor, IllegalTransition, Priority, StatusReason
+from jobs.states import READY, RUNNING, SLICE, Actor, IllegalTransition, Priority, StatusReason
 
 S = StatusReason
 FOLLOW_EVERY = 0.5  # seconds between two looks at a job that a worker has taken
@@ -121,19 +121,25 @@ def _take_in_process(job: Job) -> None:
 
 def claim(job: Job, token: str) -> None:
     """Take the lease and count the attempt, in one committed UPDATE.  Raises IllegalTransition."""
-    now = clock.now()
+    now, worker = clock.now(), f"{socket.gethostname()}:{os.getpid()}"
     job.move_to(
         S.IN_PROGRESS,
         actor=Actor.WORKER,
+        by=worker,
         when=Q(dispatch_token=token),
         attempt=job.attempt + 1,  # nobody else changes it under this token
         lease_token=new_token(),
         lease_until=now + timedelta(seconds=settings.JOB_LEASE_SECONDS),
         claimed_at=now,
         started_at=job.started_at or now,
-        worker=f"{socket.gethostname()}:{os.getpid()}",
+        wait_ms=_ms(now - job.run_at) if job.wait_ms is None else job.wait_ms,
+        worker=worker,
         progress_stored=False,
     )
+
+
+def _ms(length: timedelta) -> int:
+    return max(0, round(length.total_seconds() * 1000))
 
 
 @contextmanager
@@ -215,7 +221,7 @@ def _settle_answer(job: Job, context: JobContext, answer: Answer) -> None:
         case Sliced():
             # The attempts start anew because progress was stored (DESIGN 9.1).
             changes: dict[str, Any] = {"run_at": now, "not_before": None, "attempt": 0, "lost_leases": 0, **_NO_ERROR}
-            _settle(job, context, S.WAITING, "end of a slice", slices=job.slices + 1, **changes)
+            _settle(job, context, S.WAITING, SLICE, slices=job.slices + 1, **changes)
         case _:
             raise TypeError(f"the handler of {job.type} answered {type(answer).__name__}")
 
@@ -294,6 +300,8 @@ def _settle(job: Job, context: JobContext, new: StatusReason, reason: str, **cha
         by, reason = job.cancel_by, job.cancel_reason or reason
     elif new in READY:
         mine &= Q(cancel_requested=False)
+    if job.claimed_at is not None:
+        changes["ran_ms"] = job.ran_ms + _ms(clock.now() - job.claimed_at)
     before = job.__dict__.copy()
     try:
         with transaction.atomic():

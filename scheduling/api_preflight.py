@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from config.openapi import INTEGRATION
+from config.rest import Strict
 from connectors.models import Integration
 from scheduling import preflight
 
@@ -51,7 +52,7 @@ class ReportSerializer(serializers.Serializer[Any]):
     lines = LineSerializer(many=True)
 
 
-class PreflightViewSet(viewsets.ViewSet):
+class PreflightViewSet(Strict, viewsets.ViewSet):
     """GET: what the last look found.  POST: look now."""
 
     permission_classes = [MayLook]

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from django.db.models import Max, QuerySet
+from django.db.models import CharField, OuterRef, QuerySet, Subquery, Value
+from django.db.models.functions import Concat
 
 from jobs.models import Job
 from scheduling import provisioning, windows
@@ -68,10 +69,15 @@ def shown(services: QuerySet[Service]) -> QuerySet[Service]:
 
 def last_jobs(services: Iterable[Service]) -> dict[int, Job]:
     """Return the newest job of each service that ever had one."""
-    refs = {f"service:{service.pk}": service.pk for service in services}
-    newest = Job.objects.filter(object_ref__in=refs).values("object_ref").annotate(newest=Max("id")).order_by()
-    jobs = Job.objects.select_related("run").in_bulk([row["newest"] for row in newest])
-    return {refs[job.object_ref]: job for job in jobs.values()}
+    ids = [service.pk for service in services]
+    # The first entry of an index for each service: a service that runs each minute has half a million jobs a year.
+    ref = Concat(Value("service:"), OuterRef("pk"), output_field=CharField())
+    own = Job.objects.filter(object_ref=ref).exclude(object_ref="").order_by("-id").values("id")[:1]
+    newest = dict(
+        Service.objects.filter(pk__in=ids).annotate(newest=Subquery(own)).values_list("pk", "newest").order_by()
+    )
+    jobs = Job.objects.select_related("run").in_bulk([pk for pk in newest.values() if pk is not None])
+    return {service: jobs[pk] for service, pk in newest.items() if pk in jobs}
 
 
 def state_of(service: Service, schedule: windows.Schedule, request: Provisioning | None, now: datetime) -> State:

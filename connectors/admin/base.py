@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from django.apps import apps
-from django.contrib import admin, messages
-from django.contrib.admin.utils import unquote
+from django.contrib import messages
+from django.contrib.admin.utils import get_fields_from_path, unquote
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Model
+from django.db.models import Model, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -24,6 +24,8 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 
 from config import audit
+from config.stale import Stale
+from connectors.admin.fresh import Fresh
 from connectors.contract import ConnectorError
 from connectors.registry import UnknownSystem
 from connectors.sync.compile import SettingsError
@@ -44,6 +46,7 @@ for label, (one, many) in WORDS.items():
     opts = apps.get_model(label)._meta
     opts.verbose_name, opts.verbose_name_plural = one, many
 apps.get_app_config("auth").verbose_name = "People"
+NUMBERS = ("AutoField", "BigAutoField", "BigIntegerField", "ForeignKey", "OneToOneField")
 REFUSALS = (NotNow, Undecidable, IllegalTransition, ConnectorError, SettingsError, UnknownSystem)
 TONES = {
     "Healthy": "good", "Connected": "good", "Succeeded": "good", "Written": "good", "In agreement": "good", "Done": "good",
@@ -123,7 +126,10 @@ class CappedPaginator(Paginator):
 
     @cached_property
     def count(self) -> int:
-        return int(self.object_list[: self.most + 1].count())  # type: ignore[attr-defined]
+        rows: Any = self.object_list
+        if isinstance(rows, QuerySet):
+            rows = rows.order_by()  # in whichever order an index gives them
+        return int(rows[: self.most + 1].count())
 
     @property
     def capped(self) -> bool:
@@ -150,6 +156,26 @@ class ReadOnly:
         return False
 
 
+class Exact:
+    """Searches by whole values: what Django's own search makes of text (upper case) and of numbers (text), has no index."""
+
+    search_fields: ClassVar[Any] = ()
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        """Rows of which one of the columns is what was typed."""
+        term = search_term.strip().replace("\x00", "")
+        if not term:
+            return queryset, False
+        found = Q(pk__in=[])
+        for name in self.search_fields:
+            path = name.removeprefix("=")
+            if get_fields_from_path(queryset.model, path)[-1].get_internal_type() not in NUMBERS:
+                found |= Q(**{path: term})
+            elif term.isdecimal() and len(term) < 19:
+                found |= Q(**{path: int(term)})
+        return queryset.filter(found), False
+
+
 @dataclass(frozen=True)
 class Button:
     """One thing that a person can do with one object: a method of the admin class, called by POST alone."""
@@ -163,8 +189,11 @@ class Button:
     shown: Callable[[Any], bool] = lambda obj: True
 
 
-class Pressable(admin.ModelAdmin):
-    """Adds buttons: each is POST <id>/do/<name>/, checks its permission there, and writes who pressed it into the history."""
+class Pressable(Fresh):
+    """Adds buttons: each is POST <id>/do/<name>/, checks its permission there, and writes who pressed it into the history.
+
+    A button of a page that shows the object as it no longer is, is refused with what changed.
+    """
 
     buttons: Sequence[Button] = ()
     change_form_outer_before_template = "syncline/buttons.html"
@@ -204,8 +233,15 @@ class Pressable(admin.ModelAdmin):
         if obj is None:
             raise Http404
         try:
+            if any("\x00" in text for _, given in request.POST.lists() for text in given):
+                raise NotNow("What was typed holds the character NUL, which no database stores. Nothing was done.")
+            self.refuse_stale(request, obj)
             with audit.acting(request.user, obj, f"{found.label}."):
                 answer = getattr(self, found.name)(request, obj)
+        except Stale as refusal:
+            self.message_user(
+                request, f"{refusal} {found.label} was not carried out: look again, then decide.", messages.ERROR
+            )
         except REFUSALS as refusal:
             self.message_user(request, redaction.text(str(refusal)), messages.ERROR)
         else:
@@ -231,7 +267,9 @@ class Pressable(admin.ModelAdmin):
         """Show the buttons above the form."""
         obj = self.get_object(request, unquote(object_id))
         buttons = self.shown_buttons(request, obj) if obj is not None else []
-        return super().change_view(request, object_id, form_url, {"sl_buttons": buttons, **(extra_context or {})})
+        seen = self.seal(obj) if buttons and obj is not None else ""
+        extra = {"sl_buttons": buttons, "sl_seen": seen, **(extra_context or {})}
+        return super().change_view(request, object_id, form_url, extra)
 
 
 class Titled:
@@ -280,6 +318,7 @@ class Page(Pressable):
             "original": Titled(obj, title),
             "object_id": str(obj.pk),
             "sl_buttons": self.shown_buttons(request, obj),
+            "sl_seen": self.seal(obj),
             **page,
             **(extra_context or {}),
         }

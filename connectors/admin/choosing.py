@@ -179,7 +179,7 @@ def _promote(
         if count and request.POST.get("confirmed") != str(count) and count <= (MOST_CHOSEN if bulk else MOST_NOW):
             return {"count": count, "how": "bulk" if bulk else "now", "before": request.POST.get("confirmed", "")}
     else:
-        ticked = [int(text) for text in request.POST.getlist("link") if text.isdigit()]
+        ticked = [int(text) for text in request.POST.getlist("link") if text.isdecimal() and len(text) < 19]
         rows = waiting(sync).filter(pk__in=ticked)
         count = rows.count()
         if len(ticked) > count:

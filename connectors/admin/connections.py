@@ -162,6 +162,7 @@ class ConnectionAdmin(HealthPages, UnroutedPage, ConnectPages, Pressable, ModelA
         "health_link",
         "redirect_address",
     ]  # fmt: skip
+    change_form_outer_before_template = "syncline/connection_buttons.html"
     buttons = [
         Button("connect", "Connect", main=True, shown=lambda c: connects(c) and c.state != Connection.State.CONNECTED,
                help="Sign in at the system and choose the company"),
@@ -257,6 +258,10 @@ class ConnectionAdmin(HealthPages, UnroutedPage, ConnectPages, Pressable, ModelA
                 fields = [*back, *(SECRET + s for s in cls.secrets)]
                 sets.append(("Credentials", {"fields": fields, "description": told}))
         return sets
+
+    def form_columns(self, request: HttpRequest, obj: Any, fields: Any) -> list[str]:
+        """The settings are one column.  Secrets are not among them: tokens are renewed while somebody types."""
+        return ["name", "settings"]
 
     def save_model(self, request: HttpRequest, obj: Connection, form: Any, change: bool) -> None:
         """Settings and secrets; what was left empty stays."""

@@ -11,18 +11,18 @@ from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import ModelAdmin
 
 from config import audit
-from connectors.admin import preferences
+from connectors.admin import history, integration_page, preferences
 from connectors.admin.base import Button, Pressable, ago, badge
 from connectors.admin.presets import apply_view
-from connectors.admin.runs import phase_badge, requested, summary
-from connectors.admin.show import ARROWS
-from connectors.models import EntitySync, Integration, Run
+from connectors.admin.runs import requested
+from connectors.models import Integration
 from connectors.registry import UnknownSystem, connector_class
 from connectors.sync.health import Health, overview
-from connectors.sync.run import mark_settings_changed
+from connectors.sync.switching import switch
+from jobs import clock
 from jobs.housekeeping import failing
 from jobs.syncing import NotNow, request_sync, scope_of
 
@@ -37,28 +37,6 @@ def system_title(system: str) -> str:
         return system
 
 
-class EntitySyncInline(TabularInline):
-    """What is kept in agreement, read-mostly; the mappings are on the entity sync's own page."""
-
-    model = EntitySync
-    fields = ["pair", "direction", "policy", "on_delete", "enabled"]
-    readonly_fields = ["pair"]
-    ordering = ["position", "id"]
-    extra = 0
-    max_num = 0
-    can_delete = False
-    show_change_link = True
-    verbose_name_plural = "Entity syncs"
-
-    @admin.display(description="Left and right")
-    def pair(self, sync: EntitySync) -> SafeString:
-        arrow = ARROWS.get(sync.direction, "↔")
-        return format_html('{} <b class="sl-arrow">{}</b> {}', sync.left_entity, arrow, sync.right_entity)
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
 @admin.register(Integration)
 class IntegrationAdmin(Pressable, ModelAdmin):
     """Two connections, left and right, kept in agreement."""
@@ -68,10 +46,13 @@ class IntegrationAdmin(Pressable, ModelAdmin):
     list_select_related = ["left", "right"]
     ordering = ["name"]
     actions = ["sync_now_all", "comprehensive_all", "preview_all", "enable_all", "disable_all"]
-    inlines = [EntitySyncInline]
     readonly_fields = ["ends", "preset"]
     fields = ["name", "ends", "preset", "first_run"]
     change_form_outer_before_template = "syncline/integration.html"
+
+    class Media:
+        css = {"all": ["syncline/settings.css"]}
+
     buttons = [
         Button("sync_now", "Sync now", main=True, permission=OPERATE, shown=lambda i: i.enabled,
                help="Reads what changed since the last run."),
@@ -79,9 +60,10 @@ class IntegrationAdmin(Pressable, ModelAdmin):
                help="Reads everything again; finds deletes and drift."),
         Button("preview", "Preview", permission=OPERATE, shown=lambda i: i.enabled,
                help="Shows what a sync would write, and waits for approval."),
-        Button("disable", "Switch off", permission=OPERATE, shown=lambda i: i.enabled,
-               confirm="No run starts until it is switched on again. Switch it off?"),
-        Button("enable", "Switch on", main=True, permission=OPERATE, shown=lambda i: not i.enabled),
+        Button("disable", "Pause", permission=OPERATE, shown=lambda i: i.enabled,
+               help="No run starts, and no write that waits is carried out, until somebody lets it go on."),
+        Button("enable", "Go on", main=True, permission=OPERATE, shown=lambda i: not i.enabled,
+               help="Runs start again at their times, or when somebody presses Sync now."),
         Button("resume", "Resume", main=True, permission=OPERATE, shown=lambda i: failing.is_paused(scope_of(i)),
                help="Ends the pause by the rule for failing integrations."),
     ]  # fmt: skip
@@ -179,24 +161,28 @@ class IntegrationAdmin(Pressable, ModelAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show health and the last runs above the settings."""
+        """Show what it does, how it is, its entity syncs and its last runs above what can be edited here."""
         obj = self.get_object(request, object_id)
         extra: dict[str, Any] = {}
-        if obj is not None:
-            runs = Run.objects.filter(integration=obj).order_by("-id").defer("progress")[:5]
+        if obj is not None and self.has_view_permission(request, obj):
+            shown = self.shown_buttons(request, obj)
             extra = {
-                "health": overview([obj])[0],
-                "runs": [
-                    {"run": r, "phase": phase_badge(r), "summary": summary(r), "started": ago(r.started_at)}
-                    for r in runs
-                ],
+                **integration_page.context(obj),
+                "sl_buttons": [item for item in shown if item["button"].name != "disable"],  # type: ignore[attr-defined]
+                "pause": next((item for item in shown if item["button"].name == "disable"), None),  # type: ignore[attr-defined]
+                "sl_seen": self.seal(obj),
+                "may": self.has_change_permission(request, obj),
+                "show_save_and_add_another": False,
+                "show_save_and_continue": False,
+                "may_operate": self.has_operate_permission(request),
             }
         return super().change_view(request, object_id, form_url, {**extra, **(extra_context or {})})
 
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        super().save_related(request, form, formsets, change)
-        if any(formset.has_changed() for formset in formsets):
-            mark_settings_changed(form.instance)
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Who changed which settings, what was different, and the way back."""
+        return history.view(self, request, object_id)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Its links and their history would go with it: switch it off instead."""
@@ -216,13 +202,10 @@ class IntegrationAdmin(Pressable, ModelAdmin):
         return requested(request_sync(integration, preview=True, by=request.user), "Preview requested")
 
     def enable(self, request: HttpRequest, integration: Integration) -> str:
-        Integration.objects.filter(pk=integration.pk).update(enabled=True)
-        scope_of(integration)
-        return f"{integration} is switched on."
+        return switch(integration, on=True, by=request.user, now=clock.now())
 
     def disable(self, request: HttpRequest, integration: Integration) -> str:
-        Integration.objects.filter(pk=integration.pk).update(enabled=False)
-        return f"{integration} is switched off."
+        return switch(integration, on=False, by=request.user, now=clock.now(), reason=request.POST.get("why", ""))
 
     def resume(self, request: HttpRequest, integration: Integration) -> str:
         failing.resume(scope_of(integration), by=request.user)

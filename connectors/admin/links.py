@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
 from config import audit
-from connectors.admin.base import Button, Page, ReadOnly, badge
+from connectors.admin import record_page
+from connectors.admin.base import Button, Page, ReadOnly, badge, link_to
 from connectors.admin.runs import requested
-from connectors.admin.show import Shower, change_values, name_of
-from connectors.models import EntitySync, Event, RecordChange, RecordLink
-from connectors.sync import decisions, joining
-from connectors.sync.explain import REASONS, explain, reason_word
+from connectors.admin.show import name_of
+from connectors.models import EntitySync, RecordLink
+from connectors.sync import decisions, joining, support
+from connectors.sync.conflicts import kind_of
+from connectors.sync.explain import REASONS, reason_word
+from connectors.sync.finding import held_by
+from connectors.sync.matching import ELSEWHERE
 from connectors.sync.plan import Pending
+from connectors.sync.retrying import HELP, LABELS, How
 from connectors.sync.rules import field_title
+from connectors.sync.undo import last_write
 from connectors.sync.values import decode
-from jobs import clock
+from jobs import clock, records
 from jobs.syncing import request_sync
 
 MOST_AT_ONCE = 1000  # links of one bulk action: each is a transaction of its own
 HANDS = "hands"
+MAY = "connectors.change_recordlink"
+MAY_ERASE = "connectors.delete_recordlink"  # for administrators alone
 
 
 class EntitySyncFilter(admin.SimpleListFilter):
@@ -42,7 +51,7 @@ class EntitySyncFilter(admin.SimpleListFilter):
         return [(str(row.pk), f"{row.integration}: {row.name}" if several else row.name) for row in rows]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(entity_sync=self.value()) if (self.value() or "").isdigit() else queryset
+        return queryset.filter(entity_sync=self.value()) if (self.value() or "").isdecimal() else queryset
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -62,7 +71,7 @@ class StateFilter(admin.SimpleListFilter):
             return queryset.filter(Q(pending__in=decisions.BY_HAND) | waits)
         if value == "none":
             return queryset.filter(pending__isnull=True, ended=0)
-        return queryset.filter(pending=int(value)) if value.isdigit() else queryset
+        return queryset.filter(pending=int(value)) if value.isdecimal() else queryset
 
 
 class ReasonFilter(admin.SimpleListFilter):
@@ -78,14 +87,58 @@ class ReasonFilter(admin.SimpleListFilter):
         return queryset.filter(pending__isnull=False, reason=self.value()) if self.value() else queryset
 
 
-def state_of(link: RecordLink) -> SafeString:
+class ElsewhereFilter(admin.SimpleListFilter):
+    """A record that has its partner by another kind of record stands in the list with that one, not twice."""
+
+    title = "partner elsewhere"
+    parameter_name = "elsewhere"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("shown", "Shown, too")]
+
+    def choices(self, changelist: Any) -> Any:
+        first, *others = super().choices(changelist)
+        yield {**first, "display": "Left out"}
+        yield from others
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        # Who searches for an id wants all that there is of it.
+        return queryset if self.value() or request.GET.get("q") else queryset.exclude(args__in=ELSEWHERE)
+
+
+def state_of(link: RecordLink, why: str = "") -> SafeString:
     """Return the state's badge with the reason's sentence on hover."""
     if link.ended:
         return badge("Over", "One of the records was deleted.")
     if link.pending is None:
         return badge("In agreement")
     word = "Held" if link.state == RecordLink.State.HELD else link.get_pending_display()
-    return badge(word, REASONS.get(link.reason, link.reason))
+    return badge(word, why or REASONS.get(link.reason, link.reason))
+
+
+def _why(request: HttpRequest) -> str:
+    return request.POST.get("why", "").replace("\x00", "").strip()[:300]
+
+
+def _tried(request: HttpRequest, link: RecordLink, how: How) -> SafeString:
+    job = records.try_again(link, how, by=request.user)
+    return format_html("Requested: {}.", link_to(job, f"job {job.pk}"))
+
+
+def _parked(how: How) -> Callable[[RecordLink], bool]:
+    return lambda link: link.pending == Pending.PARKED and records.retryable(link, how)
+
+
+def _again(how: How, *, main: bool = False) -> Button:
+    return Button(f"again_{how}", LABELS[how], main=main, permission=MAY, shown=_parked(how), help=HELP[how])
+
+
+def _resyncable(link: RecordLink) -> bool:
+    return link.pending != Pending.PARKED and records.retryable(link, How.REREAD)
+
+
+def _undoable(link: RecordLink) -> bool:
+    return link.state != RecordLink.State.HELD and link.pending != Pending.PLANNED and last_write(link) is not None
 
 
 def _can(choice: str) -> Callable[[RecordLink], bool]:
@@ -98,42 +151,56 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
 
     page_template = "syncline/link.html"
     list_display = ["record", "entity_sync", "left", "right", "state_badge", "why", "revision"]
-    list_filter = [StateFilter, EntitySyncFilter, ReasonFilter]
+    list_filter = [StateFilter, EntitySyncFilter, ReasonFilter, ElsewhereFilter]
     list_select_related = ["entity_sync"]
+    sortable_by: ClassVar[Any] = ()  # newest first: by these columns no index sorts a million rows
     search_fields = ["key"]  # get_search_results asks the indexes
     search_help_text = "Exact id on either side, or the link's key"
     actions = [
         "retry_all", "left_wins", "right_wins", "approve_all", "not_same_all", "hold_all", "release_all", "accept_all", "unlink_all",
     ]  # fmt: skip
-    may = "connectors.change_recordlink"
+    may = MAY
     buttons = [
-        Button("retry", "Retry", main=True, permission=may, shown=_can("retry"), help="Planned again by the next sync."),
-        Button("resolve_left", "Left wins", permission=may, shown=_can("resolve_left")),
-        Button("resolve_right", "Right wins", permission=may, shown=_can("resolve_right")),
-        Button(
-            "approve", "Approve", main=True, permission=may, shown=_can("approve"),
-            confirm="The next sync carries out what waits here: a delete (or inactive), or what the reconciliation found. Go on?",
-        ),
-        Button("promote", "Promote", main=True, permission=may, shown=_can("promote")),
-        # These two stand beside each candidate, which the form names.
+        _again(How.REREAD, main=True),
+        _again(How.PLAN),
+        _again(How.SAME),
+        Button("retry", "Retry", permission=may, shown=lambda link: False),  # by the next sync: who knows its address
+        # Conflicts are decided by a form of their own, candidates by buttons beside them.
+        Button("resolve_left", "Left wins", permission=may, shown=lambda link: False),
+        Button("resolve_right", "Right wins", permission=may, shown=lambda link: False),
         Button("join", "The same", permission=may, shown=lambda link: False),
         Button("not_this", "Not the same", permission=may, shown=lambda link: False),
+        Button(
+            "approve", "Approve", main=True, permission=may, shown=lambda link: _can("approve")(link) and kind_of(link) is None,
+            confirm="The next sync carries out what waits here: a delete (or inactive), or what the reconciliation found. Go on?",
+        ),
+        Button(
+            "promote", "Promote now", main=True, permission=may, shown=_can("promote"), help="A sync makes its partner at once."
+        ),
         Button(
             "not_same", "None of these", permission=may, shown=_can("not_same"),
             help="Never asked about again; the next sync makes its partner.",
         ),
-        Button("hold", "Hold", permission=may, shown=_can("hold"), help="Nothing is written until it is released."),
-        Button("release", "Release", main=True, permission=may, shown=_can("release"), help="Planned again by the next sync."),
+        Button(
+            "resync", "Resync", permission=may, shown=lambda link: _resyncable(link),
+            help="Reads both records again and plans them again.",
+        ),
+        Button("release", "Go on", main=True, permission=may, shown=_can("release"), help="Planned again by the next sync."),
         Button(
             "accept", "Accept as it is", permission=may, shown=_can("accept"),
             help="Both sides keep what they hold; later edits flow again.",
         ),
-        Button(
-            "unlink", "Unlink", permission=may, shown=_can("unlink"),
-            confirm="Both records stay, and nothing flows between them any more. Go on?",
-        ),
         Button("relink", "Link again", main=True, permission=may, shown=_can("relink")),
+        Button("undo_last", "Undo last change", permission=may, shown=_undoable, help="Shows first what would be taken back."),
+        Button("hold", "Pause this record", permission=may, shown=_can("hold"), help="Nothing is written until it goes on."),
+        Button("unlink", "Unlink", permission=may, shown=_can("unlink"), help="Both stay, and nothing flows between them."),
+        Button(
+            "erase", "Erase personal values", permission=MAY_ERASE, shown=lambda link: bool(link.left_id or link.right_id),
+            confirm="The record's values are taken out of changes, events, requests, jobs and messages, for ever. Delete the person "
+            "in both systems first, else the next run reads the values again. Go on?",
+        ),
     ]  # fmt: skip
+    WITH_WHY = ("hold", "unlink")  # these stand in a form of their own, where a reason is asked
 
     @admin.display(description="Record")
     def record(self, link: RecordLink) -> SafeString:
@@ -169,62 +236,50 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
-        places = Q()
-        for sync in EntitySync.objects.values("integration", "family", "left_entity", "right_entity"):
-            where = Q(integration=sync["integration"], family=sync["family"])
-            places |= where & Q(left_entity=sync["left_entity"], left_id=term)
-            places |= where & Q(right_entity=sync["right_entity"], right_id=term)
         ids = set(RecordLink.objects.filter(key=term).values_list("pk", flat=True))
-        if places:
-            ids |= set(RecordLink.objects.filter(places).values_list("pk", flat=True)[:500])
+        ids |= set(RecordLink.objects.filter(held_by(term)).values_list("pk", flat=True)[:500])
         return queryset.filter(pk__in=ids), False
 
+    def get_urls(self) -> list[URLPattern]:
+        """The support bundle is a file."""
+        view = self.admin_site.admin_view(self.support)
+        return [path("<int:link_id>/support/", view, name="connectors_recordlink_support"), *super().get_urls()]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RecordLink]:
+        """With what a record's page says of both ends."""
+        rows: QuerySet[RecordLink] = super().get_queryset(request)
+        return rows.select_related("entity_sync", "scope", "integration__left", "integration__right")
+
     def page(self, request: HttpRequest, obj: RecordLink) -> dict[str, Any]:
-        """The explanation as a table."""
-        found = explain(obj)
-        changes = list(RecordChange.objects.filter(link=obj).select_related("run", "decided_by").order_by("-id")[:50])
-        values = [{str(f["field"]) + side: f[side] for f in found.fields for side in ("left", "base", "right")}]
-        shower = Shower.of([obj.entity_sync_id], [*values, *change_values(changes)])  # type: ignore[list-item]
-        lines = [
-            {
-                "field": shower.field_name(str(line["field"])),
-                "rule": line["rule"],
-                "same": line["agreed"],
-                **{side: shower.value(str(line["field"]), line[side]) for side in ("left", "base", "right")},
-            }
-            for line in sorted(found.fields, key=lambda line: shower.place(str(line["field"])))
+        """The explanation, the gates, the timeline, and what may be done."""
+        shown = self.shown_buttons(request, obj)
+        context = record_page.context(request, obj, self.has_decide_permission(request))
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_do"
+        beside = [
+            (b, reverse(name, args=[obj.pk, b.name]))
+            for b in self.buttons
+            if b.name in ("join", "not_this") and self.may_press(request, b)
         ]
         return {
-            "title": name_of(obj.base, obj.left_staged, obj.right_staged) or f"Record {obj.pk}",
-            "sentence": found.sentence,
-            "name": name_of(obj.base, obj.left_staged, obj.right_staged),
-            "state": state_of(obj),
-            "lines": lines,
-            "apart": sum(1 for line in lines if not line["same"]),
-            "changes": [{"change": c, "fields": shower.differences(c)} for c in changes],
-            "events": Event.objects.filter(link=obj).order_by("-at")[:20],
-            "waits_on": RecordLink.objects.filter(key=obj.waits_on).first() if obj.waits_on else None,
-            "integration": obj.entity_sync.integration,
-            "candidates": self._candidates(request, obj),
+            **context,
+            "state": state_of(obj, context["sentence"]),
+            "integration": obj.integration,
+            "candidates": record_page.candidates(obj, beside),
+            "sl_buttons": [item for item in shown if item["button"].name not in (*self.WITH_WHY, "erase")],  # type: ignore[attr-defined]
+            "with_why": [item for item in shown if item["button"].name in self.WITH_WHY],  # type: ignore[attr-defined]
+            "erase": next((item for item in shown if item["button"].name == "erase"), None),  # type: ignore[attr-defined]
         }
 
-    def _candidates(self, request: HttpRequest, link: RecordLink) -> list[dict[str, Any]]:
-        """The records that may be this one's partner, each with its buttons."""
-        told = decode(link.args).get("candidates")
-        likeness = (
-            {c.get("link"): c.get("similarity") for c in told if isinstance(c, dict)} if isinstance(told, list) else {}
-        )
-        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_do"
-        buttons = [b for b in self.buttons if b.name in ("join", "not_this") and self.may_press(request, b)]
-        return [
-            {
-                "link": one,
-                "name": name_of(one.base, one.left_staged, one.right_staged),
-                "likeness": likeness.get(one.pk),
-                "buttons": [{"button": b, "url": reverse(name, args=[link.pk, b.name])} for b in buttons],
-            }
-            for one in joining.candidates(link)
-        ]
+    def support(self, request: HttpRequest, link_id: int) -> HttpResponse:
+        """A file for somebody who helps."""
+        link = self.get_object(request, str(link_id))
+        if not self.has_view_permission(request, link):
+            raise PermissionDenied
+        if link is None:
+            raise Http404
+        answer = JsonResponse(support.bundle(link, records.gates(link)), json_dumps_params={"indent": 2})
+        answer["Content-Disposition"] = f'attachment; filename="record-{link.pk}.json"'
+        return answer
 
     # Buttons of one link
 
@@ -248,13 +303,34 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
         decisions.promote(link, now=clock.now(), by=str(request.user))
         return requested(request_sync(link.integration, by=request.user), "Promoted; a sync makes its partner now")
 
+    def again_reread(self, request: HttpRequest, link: RecordLink) -> SafeString:
+        return _tried(request, link, How.REREAD)
+
+    def again_plan(self, request: HttpRequest, link: RecordLink) -> SafeString:
+        return _tried(request, link, How.PLAN)
+
+    def again_same(self, request: HttpRequest, link: RecordLink) -> SafeString:
+        return _tried(request, link, How.SAME)
+
+    def resync(self, request: HttpRequest, link: RecordLink) -> SafeString:
+        return _tried(request, link, How.REREAD)
+
+    def undo_last(self, request: HttpRequest, link: RecordLink) -> SafeString:
+        job = records.undo_last(link, by=request.user)
+        return format_html(
+            "{} looks what can be taken back. Nothing is written before you approve it.", link_to(job, f"Job {job.pk}")
+        )
+
+    def erase(self, request: HttpRequest, link: RecordLink) -> str:
+        return str(records.erase(link, by=request.user))
+
     def hold(self, request: HttpRequest, link: RecordLink) -> str:
-        decisions.hold(link, now=clock.now(), by=str(request.user))
-        return "Held: nothing is written until it is released."
+        decisions.hold(link, now=clock.now(), by=str(request.user), why=_why(request))
+        return "Held: nothing is written until it goes on."
 
     def release(self, request: HttpRequest, link: RecordLink) -> str:
         decisions.release(link, now=clock.now(), by=str(request.user))
-        return "Released: the next sync plans it again."
+        return "It goes on: the next sync plans it again."
 
     def accept(self, request: HttpRequest, link: RecordLink) -> str:
         decisions.accept(link, now=clock.now(), by=str(request.user))
@@ -273,7 +349,7 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
         return "Not the same as any of them: the next sync makes its partner."
 
     def unlink(self, request: HttpRequest, link: RecordLink) -> str:
-        joining.unlink(link, now=clock.now(), by=str(request.user))
+        joining.unlink(link, now=clock.now(), by=str(request.user), why=_why(request))
         return "Unlinked: both records stay, and nothing flows between them."
 
     def relink(self, request: HttpRequest, link: RecordLink) -> str:
@@ -343,7 +419,9 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
 def _other(request: HttpRequest) -> RecordLink:
     """The candidate that a button beside it names."""
     asked = request.POST.get("other", "")
-    found = RecordLink.objects.select_related("entity_sync").filter(pk=int(asked)).first() if asked.isdigit() else None
+    found = (
+        RecordLink.objects.select_related("entity_sync").filter(pk=int(asked)).first() if asked.isdecimal() else None
+    )
     if found is None:
         raise decisions.Undecidable("That record is not there any more. Look at the page again.")
     return found

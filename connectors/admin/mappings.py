@@ -1,156 +1,103 @@
-"""Which fields and options agree, by which rules?  Every change here raises the settings' revision."""
+"""Which fields and options agree, by which rules?  The list of entity syncs, and the pages of the mappings editor."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Count, QuerySet
-from django.http import HttpRequest
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin, TabularInline
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, Max
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from unfold.admin import ModelAdmin
 
-from connectors.admin.base import CappedPaginator, link_to
-from connectors.admin.show import ARROWS, arrow_of
-from connectors.models import EntitySync, FieldMapping, PicklistMapping
-from connectors.sync.run import mark_settings_changed
+from connectors.admin import mapping_editor, mapping_import, mapping_options
+from connectors.admin.base import ago, badge
+from connectors.admin.show import ARROWS
+from connectors.models import EntitySync, FieldMapping, ProblemGroup, SchemaDrift
+from connectors.sync import optioning
+from connectors.sync.problems import NO_OPTION, counted
 
-
-class MappingInline(TabularInline):
-    """The mappings of one entity sync."""
-
-    model = FieldMapping
-    fields = ["left", "right", "direction", "policy", "when", "required", "unmapped", "default"]
-    ordering = ["position", "id"]
-    extra = 0
-    show_change_link = True
-    tab = True
-    verbose_name_plural = "Field mappings"
-
-
-@admin.register(EntitySync)
-class EntitySyncAdmin(ModelAdmin):
-    """One left entity kept in agreement with one right entity."""
-
-    list_display = ["name", "integration", "pair", "policy", "on_delete", "enabled", "mapped"]
-    list_filter = ["integration", "enabled"]
-    list_select_related = ["integration"]
-    ordering = ["integration", "position", "id"]
-    actions: list[str] = []
-    inlines = [MappingInline]
-    readonly_fields = ["integration_shown", "name", "family", "pair"]
-    fieldsets = [
-        (None, {"fields": [("integration_shown", "name"), ("pair", "family"), "enabled"]}),
-        ("Rules", {"fields": ["direction", "policy", "on_delete", "edit_v_delete"]}),
-        (
-            "Limits",
-            {
-                "fields": ["prevents", "filters", "window", "match", "push"],
-                "classes": ["collapse"],
-                "description": "Prevents: a list of left.create … right.delete. Filters: a list of side, field, op, value. "
-                'Match: alternatives, each a list of mappings. Push: {"left": "on_request"}.',
-            },
-        ),
-    ]
-
-    @admin.display(description="Integration")
-    def integration_shown(self, sync: EntitySync) -> SafeString | str:
-        return link_to(sync.integration)
-
-    @admin.display(description="Kept in agreement")
-    def pair(self, sync: EntitySync) -> SafeString:
-        arrow = ARROWS.get(sync.direction, "↔")
-        return format_html(
-            '{} <b title="{}">{}</b> {}', sync.left_entity, sync.get_direction_display(), arrow, sync.right_entity
-        )
-
-    @admin.display(description="Mappings")
-    def mapped(self, sync: EntitySync) -> int:
-        return int(getattr(sync, "mapping_count", 0))
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[EntitySync]:
-        return super().get_queryset(request).annotate(mapping_count=Count("mappings"))
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Entity syncs come from a preset."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Its links would go with it: switch it off instead."""
-        return False
-
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        super().save_related(request, form, formsets, change)
-        if form.changed_data or any(formset.has_changed() for formset in formsets):
-            mark_settings_changed(form.instance.integration, form.instance)
-
-
-class OptionInline(TabularInline):
-    """The options of one mapping, by label."""
-
-    model = PicklistMapping
-    fields = ["left_label", "right_label", "left_key", "right_key", "token", "writes_left", "writes_right"]
-    extra = 0
-    ordering = ["left_label", "id"]
-    verbose_name_plural = "Options that agree"
+MOST_SYNCS = 1000
 
 
 @admin.register(FieldMapping)
 class FieldMappingAdmin(ModelAdmin):
-    """Which left field agrees with which right field."""
+    """Which left field agrees with which right field: one editor for each entity sync."""
 
-    list_display = ["shown", "entity_sync", "integration", "transform", "when", "required", "options_count"]
-    list_display_links = ["shown"]
-    list_filter = ["entity_sync"]
-    list_select_related = ["entity_sync__integration"]
-    ordering = ["entity_sync", "position", "id"]
     actions: list[str] = []
-    inlines = [OptionInline]
-    paginator = CappedPaginator
-    readonly_fields = ["sync_shown"]
-    fieldsets = [
-        (None, {"fields": ["sync_shown", ("left", "right"), ("direction", "policy"), ("when", "required")]}),
-        ("Options without partner", {"fields": [("unmapped", "default")]}),
-        ("Transform", {"fields": ["transform", "args", "constant", "guard"], "classes": ["collapse"]}),
-    ]
 
-    @admin.display(description="Fields")
-    def shown(self, mapping: FieldMapping) -> SafeString:
-        return format_html(
-            "{} <b>{}</b> {}",
-            mapping.left or "constant",
-            arrow_of(mapping),
-            mapping.right or "constant",
-        )
+    def get_urls(self) -> list[URLPattern]:
+        """The editor's addresses come before the catch-all of Django's own."""
 
-    @admin.display(description="Integration")
-    def integration(self, mapping: FieldMapping) -> SafeString | str:
-        return link_to(mapping.entity_sync.integration)
+        def own(route: str, view: Any, name: str) -> URLPattern:
+            return path(route, self.admin_site.admin_view(view), name=f"connectors_mapping_{name}")
 
-    @admin.display(description="Entity sync")
-    def sync_shown(self, mapping: FieldMapping) -> SafeString | str:
-        return link_to(mapping.entity_sync)
+        return [
+            own("of/<int:sync_id>/", mapping_editor.editor_view, "editor"),
+            own("of/<int:sync_id>/try/", mapping_editor.try_view, "try"),
+            own("of/<int:sync_id>/records/", mapping_editor.records_view, "records"),
+            own("of/<int:sync_id>/schema/", mapping_editor.schema_view, "schema"),
+            own("of/<int:sync_id>/options/", mapping_options.options_view, "options"),
+            own("of/<int:sync_id>/import/", mapping_import.import_view, "import"),
+            own("of/<int:sync_id>/<slug:what>.csv", mapping_import.export_view, "export"),
+            own("drift/<int:drift_id>/seen/", mapping_editor.seen_view, "drift_seen"),
+            *super().get_urls(),
+        ]
 
-    @admin.display(description="Options")
-    def options_count(self, mapping: FieldMapping) -> int:
-        return int(getattr(mapping, "option_count", 0))
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the entity syncs by integration, with what is open at their mappings."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Mappings",
+            "opts": self.opts,
+            "groups": listed(),
+            **(extra_context or {}),
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, "syncline/mapping_list.html", context)
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[FieldMapping]:
-        return super().get_queryset(request).annotate(option_count=Count("options"))
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """One mapping is shown among those of its entity sync."""
+        found = FieldMapping.objects.filter(pk=object_id).first() if object_id.isdecimal() else None
+        if found is None:
+            raise Http404(f"There is no mapping {object_id}.")
+        return mapping_editor.editor_view(request, found.entity_sync_id)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """A new mapping is made on its entity sync's page."""
+        """A new mapping is made in the editor of its entity sync."""
         return False
 
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        super().save_related(request, form, formsets, change)
-        if form.changed_data or any(formset.has_changed() for formset in formsets):
-            sync = form.instance.entity_sync
-            mark_settings_changed(sync.integration, sync)
 
-    def delete_model(self, request: HttpRequest, obj: FieldMapping) -> None:
-        """A mapping that goes is a change of settings, too."""
-        sync = obj.entity_sync
-        super().delete_model(request, obj)
-        mark_settings_changed(sync.integration, sync)
+def listed() -> list[dict[str, Any]]:
+    """Return integrations with their entity syncs and counts: a constant number of queries."""
+    syncs = EntitySync.objects.select_related("integration").annotate(mapped=Count("mappings"))
+    rows = list(syncs.order_by("integration__name", "integration", "position", "id")[:MOST_SYNCS])
+    open_drifts = dict(
+        SchemaDrift.objects.filter(resolved_at=None).values_list("entity_sync").annotate(n=Count("id")).order_by()
+    )
+    last = dict(SchemaDrift.objects.values_list("entity_sync").annotate(at=Max("first_seen")).order_by())
+    free = optioning.unmapped_counts(rows)
+    waiting: dict[int, int] = {}
+    stuck = counted(ProblemGroup.objects.filter(code=NO_OPTION, resolved_at=None, entity_sync__in=rows))
+    for one in stuck:
+        place = one.entity_sync_id or 0
+        waiting[place] = waiting.get(place, 0) + int(getattr(one, "records", 0))
+    groups: dict[int, dict[str, Any]] = {}
+    for sync in rows:
+        group = groups.setdefault(sync.integration_id, {"integration": sync.integration, "rows": []})
+        drifted = open_drifts.get(sync.pk, 0)
+        group["rows"].append(
+            {
+                "sync": sync, "arrow": ARROWS.get(sync.direction, "↔"), "mapped": getattr(sync, "mapped", 0),
+                "unmapped": free.get(sync.pk), "waiting": waiting.get(sync.pk, 0),
+                "drift": badge(f"{drifted} changed", "The schema is no longer as these mappings need it.", "bad") if drifted else "",
+                "last": ago(last[sync.pk]) if sync.pk in last else "",
+            }
+        )  # fmt: skip
+    return list(groups.values())

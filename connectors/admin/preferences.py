@@ -13,10 +13,13 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
+from connectors.admin import amending
+from connectors.admin.amending import Shown
 from connectors.contract import ConnectorError
 from connectors.models import Integration
 from connectors.sync import preferences, routing
-from connectors.sync.preferences import Preference, PreferencesError, RouteAsked, StalePreferences
+from connectors.sync.amending import Proposal
+from connectors.sync.preferences import Preference, PreferencesError, RouteAsked
 from connectors.sync.presets import presets
 from connectors.sync.rules import LEFT, RIGHT, Side
 from connectors.transport import connected, redaction
@@ -75,7 +78,7 @@ def _field(one: Preference) -> forms.Field:
 
 
 def view(model_admin: IntegrationAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
-    """Show and save the preferences of one integration."""
+    """Show the preferences of one integration; a POST shows the effect of other ones, or saves what was shown."""
     integration = model_admin.get_object(request, object_id)
     if integration is None:
         raise Http404(f"There is no integration {object_id}.")
@@ -83,23 +86,21 @@ def view(model_admin: IntegrationAdmin, request: HttpRequest, object_id: str) ->
         raise PermissionDenied
     may = model_admin.has_change_permission(request, integration)
     form = _form(integration, request.POST or None)
+    shown: Shown | None = None
     if request.method == "POST":
         if not may:
             raise PermissionDenied
-        try:
-            saved = form.is_valid() and _save(model_admin, request, integration, form)
-        except StalePreferences as refusal:
-            # What was entered was chosen by what is no more: the page shows what is there now, and its revision.
-            model_admin.message_user(request, f"Nothing was saved. {refusal}", messages.ERROR)
-            integration.refresh_from_db()
-            form, saved = _form(integration, None), False
-        if saved:
+        shown = _considered(request, integration, form) if form.is_valid() else None
+        if shown is not None and shown.saved is not None:
+            model_admin.message_user(
+                request, f"Saved: {'; '.join(shown.saved)}. The next run reads everything again.", messages.SUCCESS
+            )
             return redirect("admin:connectors_integration_preferences", integration.pk)
     side = shared_side(integration)
     context = {
         **model_admin.admin_site.each_context(request), "title": f"Preferences of {integration}", "opts": model_admin.opts,
-        "integration": integration, "form": form, "may": may, "original": integration,
-        "shared": getattr(integration, side) if side else None,
+        "integration": integration, "form": form, "may": may, "original": integration, "shown": shown,
+        "revision": integration.revision, "shared": getattr(integration, side) if side else None,
     }  # fmt: skip
     request.current_app = model_admin.admin_site.name
     return TemplateResponse(request, "syncline/preferences.html", context)
@@ -115,7 +116,8 @@ def _form(integration: Integration, given: Any) -> PreferencesForm:
     return PreferencesForm(preferences.read(integration), given, initial=shown)
 
 
-def _save(model_admin: IntegrationAdmin, request: HttpRequest, integration: Integration, form: PreferencesForm) -> bool:
+def _considered(request: HttpRequest, integration: Integration, form: PreferencesForm) -> Shown | None:
+    """Return what the page says of what was entered, None where it can't be and the form says why."""
     given = form.cleaned_data
     asked = {one.key: str(given.get(one.key, "")) for one in form.chosen}
     # What nobody touched is not asked for anew: the system need not be there to change who wins.
@@ -123,23 +125,17 @@ def _save(model_admin: IntegrationAdmin, request: HttpRequest, integration: Inte
     if {"route_column", "route_value"} & set(form.changed_data):
         route = (given["route_column"].strip(), given["route_value"].strip())
     try:
-        said = change(integration, asked, route, by=str(request.user), revision=given["revision"])
-    except StalePreferences:
-        raise
+        proposal = propose(integration, asked, route)
     except PreferencesError as error:
         form.refuse(error.problems)
-        return False
+        return None
     except ConnectorError as error:
         form.refuse({"route_column": redaction.text(str(error))})
-        return False
-    if said:
-        model_admin.log_change(request, integration, "; ".join(said))
-        model_admin.message_user(
-            request, f"Saved: {'; '.join(said)}. The next run reads everything again.", messages.SUCCESS
-        )
-    else:
-        model_admin.message_user(request, "Nothing was changed.", messages.INFO)
-    return True
+        return None
+    if not proposal.said and given["revision"] == integration.revision:
+        return Shown(warnings=["Nothing was changed: these are the preferences that are there."])
+    known, _ = amending.schema_of(integration)
+    return amending.consider(request, proposal, known, integration, given["revision"])
 
 
 def change(
@@ -159,6 +155,22 @@ def change(
     entities = [str(name) for name in presets()[integration.preset].route["entities"]]
     with connected(getattr(integration, side)) as connector:
         return preferences.change(integration, asked, route=RouteAsked(*route, side, entities, connector), **how)
+
+
+def propose(integration: Integration, asked: Mapping[str, str], route: tuple[str, str] | None) -> Proposal:
+    """Propose preferences, and where (column, value) of a route are given, whose records are taken.
+
+    Raises PreferencesError and ConnectorError.
+    """
+    if route is None:
+        return preferences.propose(integration, asked)
+    side = shared_side(integration)
+    if side is None:
+        told = f"The preset of {integration} says nothing of records of several companies."
+        return preferences.propose(integration, asked, unfit={"route_column": told})
+    entities = [str(name) for name in presets()[integration.preset].route["entities"]]
+    with connected(getattr(integration, side)) as connector:
+        return preferences.propose(integration, asked, route=RouteAsked(*route, side, entities, connector))
 
 
 def shared_side(integration: Integration) -> Side | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
-from connectors.admin.base import Button, Pressable, ReadOnly, ago, badge, link_to
+from connectors.admin.base import Button, Exact, Pressable, ReadOnly, ago, badge, link_to
 from connectors.admin.choosing import choose_view, told
 from connectors.admin.links import MOST_AT_ONCE, EntitySyncFilter
 from connectors.admin.show import name_of
@@ -28,7 +28,7 @@ ENDED = (Status.ERROR, Status.WITHDRAWN)  # of these a person may ask again
 
 
 @admin.register(Promotion)
-class PromotionAdmin(ReadOnly, Pressable, ModelAdmin):
+class PromotionAdmin(Exact, ReadOnly, Pressable, ModelAdmin):
     """Requests for records that flow only on request, and what became of them."""
 
     list_display = ["record", "entity_sync", "source", "status_badge", "why", "by", "asked"]
@@ -36,7 +36,8 @@ class PromotionAdmin(ReadOnly, Pressable, ModelAdmin):
     list_filter = ["status", "source", "waits", EntitySyncFilter, "entity_sync__integration"]
     list_select_related = ["entity_sync", "by", "link"]
     list_before_template = "syncline/promotions.html"
-    search_fields = ["=external_id"]
+    search_fields = ["external_id"]
+    sortable_by: ClassVar[Any] = ()  # newest first; by the others no index sorts
     search_help_text = "Exact id of the record"
     fields = ["external_id", "entity_sync", "side", "source", "status", "waits", "by", "at", "linked", "reason"]
     readonly_fields = ["linked"]
@@ -102,7 +103,7 @@ class PromotionAdmin(ReadOnly, Pressable, ModelAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Say what waits for a service that is off, and where records are chosen."""
-        integrations = list(Integration.objects.order_by("name"))
+        integrations = list(Integration.objects.order_by("name").prefetch_related("entity_syncs", "services"))
         promoting = [integration for integration in integrations if on_request(integration)]
         extra = {"notices": waiting_notices(promoting), "promoting": promoting, **(extra_context or {})}
         return super().changelist_view(request, extra)

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -47,6 +47,7 @@ class RecordChangeAdmin(ReadOnly, Page, ModelAdmin):
     page_template = "syncline/change.html"
     list_display = ["when", "record", "entity_sync", "what", "fields_shown", "status_shown", "run_shown"]
     list_display_links = ["when"]
+    sortable_by = ["when"]  # by the others no index sorts a million rows
     list_filter = [StatusOfRun]
     list_select_related = ["run", "link", "entity_sync"]
     actions: list[str] = []
@@ -114,6 +115,7 @@ class EventAdmin(ReadOnly, ModelAdmin):
 
     list_display = ["when", "level_shown", "text", "integration", "record", "run_shown", "actor"]
     list_display_links = ["when"]
+    sortable_by = ["when"]
     list_filter = ["integration"]
     list_select_related = ["integration", "link", "run"]
     fields = ["at", "level", "code", "message", "integration", "actor", "run", "link"]
@@ -150,7 +152,7 @@ class ConnectionFilter(admin.SimpleListFilter):
         return [(str(pk), name) for pk, name in Connection.objects.order_by("name").values_list("pk", "name")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(connection=self.value()) if (self.value() or "").isdigit() else queryset
+        return queryset.filter(connection=self.value()) if (self.value() or "").isdecimal() else queryset
 
 
 @admin.register(ApiCall)
@@ -159,6 +161,7 @@ class ApiCallAdmin(ReadOnly, ModelAdmin):
 
     list_display = ["when", "connection", "method", "path_shown", "status_shown", "ms", "run_id", "job_id"]
     list_display_links = ["when"]
+    sortable_by: tuple[str, ...] = ()
     list_filter = [ConnectionFilter]
     list_select_related = ["connection"]
     fields = ["at", "connection", "method", "path", "status", "ms", "code", "vendor_id", "run_id", "job_id", "more"]
@@ -168,6 +171,16 @@ class ApiCallAdmin(ReadOnly, ModelAdmin):
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Runs link to their calls, by an index."""
         return lookup in ("run_id", "run_id__exact", "connection")
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Who may see the connection sees the call as its health page shows it."""
+        call = self.get_object(request, object_id) if request.user.has_perm("connectors.view_connection") else None
+        if call is None:
+            return super().change_view(request, object_id, form_url, extra_context)
+        pages = self.admin_site._registry[Connection]
+        return pages.call(request, call.connection_id, call.pk)
 
     @admin.display(description="Bodies")
     def more(self, call: ApiCall) -> SafeString:

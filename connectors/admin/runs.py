@@ -7,37 +7,31 @@ from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
-from django.db.models import Case, Count, Q, QuerySet, Value, When
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.db.models import Count, Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse, QueryDict
 from django.shortcuts import redirect
-from django.template import engines
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
+from config import audit
 from connectors.admin.base import Button, Page, ReadOnly, ago, badge, link_to, took
-from connectors.admin.show import Shower, change_values, name_of
+from connectors.admin.differences import side_names
+from connectors.admin.previews import KINDS, approval_of, list_of, progress_of
 from connectors.models import ApiCall, Event, RecordChange, RecordLink, Run
-from connectors.sync.run import decide_proposals, describe
+from connectors.sync import proposals
+from connectors.sync.run import describe
 from connectors.sync.undo import NOT_UNDONE, check_undoable
 from connectors.sync.undone import UNDONE
+from jobs import clock
 from jobs.models import Job
-from jobs.syncing import accept_guard, approve_preview, request_undo
+from jobs.syncing import NotNow, accept_guard, approve_preview, decide_preview, decide_whole_preview, request_undo
 
 OUTCOMES = ("agreed", "waiting", "skipped", "conflict", "parked")
-PER_PAGE = 50
-STAYS = "stays"  # the tab of what an undo can't take back
 MOST_REASONS = 20
-VERBS = {
-    "create": "Create",
-    "update": "Update",
-    "delete": "Delete",
-    "archive": "Make inactive",
-    "restore": "Make active",
-}
+VERBS = KINDS
 
 
 def phase_badge(run: Run) -> SafeString:
@@ -101,30 +95,6 @@ def reasons_to_stay(run: Run) -> list[dict[str, object]]:
     ]
 
 
-def warned(run: Run) -> bool:
-    """Whether the guard warns of what a preview proposes."""
-    return run.phase == Run.Phase.PROPOSED and bool(run.guard.get("tripped"))
-
-
-# A preview that the guard warns of: the page of every run, below the warning and the tick.
-WARNED_PAGE = """{% extends "syncline/run.html" %}
-{% block page %}
-    {% if stays %}{% include "syncline/_stays.html" %}{% endif %}
-    <section class="sl-card">
-        <div class="sl-head"><h2>What the guard says</h2></div>
-        <div class="sl-body">
-            {% for sentence in warnings %}<p>{{ sentence }}</p>{% endfor %}
-            <form method="post" action="{{ approve_url }}">
-                {% csrf_token %}
-                <p><label><input type="checkbox" name="accept_guard" value="1" required> I have looked, and this is meant.</label></p>
-                <button type="submit" class="sl-button main">Approve</button>
-            </form>
-        </div>
-    </section>
-    {{ block.super }}
-{% endblock %}"""
-
-
 @admin.register(Run)
 class RunAdmin(ReadOnly, Page, ModelAdmin):
     """Every run, newest first."""
@@ -141,11 +111,8 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
             "accept", "Accept and go on", main=True, permission=may, shown=lambda run: run.phase == Run.Phase.GUARDED,
             confirm="The guard's reasons are set aside for this run. Go on?",
         ),
-        Button(
-            "approve", "Approve", main=True, permission=may,
-            # Where the guard warns, the button is beside the tick that accepts the warning.
-            shown=lambda run: run.phase == Run.Phase.PROPOSED and not warned(run),
-        ),
+        # Its form is on the page: it carries along what the person has seen, and a tick where the guard warns.
+        Button("approve", "Approve", main=True, permission=may, shown=lambda run: False),
         Button(
             "undo", "Undo this run", permission=may, shown=undoable,
             help="Shows first what would be written back, and what can't be undone.",
@@ -183,66 +150,34 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
         view = self.admin_site.admin_view(self.tick)
         return [path("<int:run_id>/tick/", view, name="connectors_run_tick"), *super().get_urls()]
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """Ask whoever may approve a preview to accept the guard's warning first."""
-        answer = super().change_view(request, object_id, form_url, extra_context)
-        if isinstance(answer, TemplateResponse) and (answer.context_data or {}).get("warnings"):
-            answer.template_name = engines["django"].from_string(WARNED_PAGE)
-        return answer
-
     def page(self, request: HttpRequest, obj: Run) -> dict[str, Any]:
         """Counts, guard, proposals or changes, events."""
-        preview = obj.purpose == Run.Purpose.PREVIEW or (obj.purpose == Run.Purpose.UNDO and obj.proposes)
-        tabs, verb = self._tabs(request, obj)
-        rows = RecordChange.objects.filter(run=obj)
-        if verb == STAYS:
-            rows = rows.filter(code=NOT_UNDONE)
-        elif verb:
-            rows = rows.filter(verb=verb).exclude(code=NOT_UNDONE)
-        first = Case(When(code=NOT_UNDONE, then=Value(0)), default=Value(1))  # what can't be undone is told first
-        ordered = (first, "id") if obj.purpose == Run.Purpose.UNDO else ("id",)
-        rows = rows.select_related("link", "entity_sync").order_by(*ordered)
-        shown = Paginator(rows, PER_PAGE).get_page(request.GET.get("p"))
-        changes = list(shown.object_list)
-        shower = Shower.of([c.entity_sync_id for c in changes], change_values(changes))
+        preview = obj.purpose in (Run.Purpose.PREVIEW, Run.Purpose.CHECK) or (
+            obj.purpose == Run.Purpose.UNDO and obj.proposes
+        )
+        is_open = obj.phase == Run.Phase.PROPOSED
+        may_change = request.user.has_perm(self.may)
+        jobs = list(Job.objects.filter(run=obj).order_by("-id")[:5])
         guard = obj.guard.get("tripped", []) if obj.guard else []
-        asks = warned(obj) and request.user.has_perm(self.may)
+        asks = is_open and may_change
+        going_on = obj.approved_at is not None and obj.finished_at is None  # what is counted is still the preview
         return {
             "title": f"Run #{obj.pk}",
             "summary": summary(obj),
             "phase": phase_badge(obj),
-            "rows": outcome_rows(obj)
-            if obj.purpose != Run.Purpose.UNDO
-            else [],  # its summary counts what it took back
-            "reads": obj.counts.get("reads", {}) if obj.counts else {},
+            # The summary of an undo counts what it took back.
+            "rows": outcome_rows(obj) if obj.purpose != Run.Purpose.UNDO and not is_open and not going_on else [],
             "guard": [] if asks else guard,
-            "warnings": guard if asks else [],
-            "approve_url": reverse("admin:connectors_run_do", args=[obj.pk, "approve"]),
             "guard_accepted": bool(obj.guard.get("accepted")) if obj.guard else False,
             "preview": preview,
-            "open_preview": obj.phase == Run.Phase.PROPOSED,
-            "may_change": request.user.has_perm(self.may),
-            "tabs": tabs,
-            "verb": verb,
+            "open_preview": is_open,
+            "may_change": may_change,
             "stays": reasons_to_stay(obj) if obj.purpose == Run.Purpose.UNDO else [],
             "undone_by": Run.objects.filter(undoes=obj).exclude(approved_at=None).order_by("id"),
             "still_held": self._still_held(obj),
-            "shown": shown,
-            "changes": [
-                {
-                    "change": c,
-                    "fields": shower.differences(c),
-                    "stays": c.code == NOT_UNDONE,
-                    "verb": "Stays" if c.code == NOT_UNDONE else VERBS.get(c.verb, c.verb),
-                    "name": name_of(c.link.base, c.after, c.link.left_staged, c.link.right_staged)
-                    or f"record {c.link_id}",
-                }
-                for c in changes
-            ],
             "events": Event.objects.filter(run=obj).order_by("-at")[:20],
-            "jobs": Job.objects.filter(run=obj).order_by("-id")[:5],
+            "jobs": jobs,
+            "progress": progress_of(obj, jobs),
             "calls": list(
                 ApiCall.objects.filter(run_id=obj.pk).values("connection__name").annotate(total=Count("id")).order_by()
             ),
@@ -250,6 +185,19 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
             "took": took(obj.started_at, obj.finished_at),
             "started": ago(obj.started_at),
             "kind": self.kind(obj),
+            **self.approval(request, obj),
+            **list_of(request, obj),
+            "names": side_names(obj.integration),
+        }
+
+    def approval(self, request: HttpRequest, run: Run) -> dict[str, Any]:
+        """Return what the part of the page needs that is fetched anew after each tick."""
+        return {
+            "original": run,
+            "approval": approval_of(run, clock.now()) if run.phase == Run.Phase.PROPOSED else None,
+            "approve_url": reverse("admin:connectors_run_do", args=[run.pk, "approve"]),
+            "tick_url": reverse("admin:connectors_run_tick", args=[run.pk]),
+            "may_change": request.user.has_perm(self.may),
         }
 
     def _still_held(self, run: Run) -> int:
@@ -259,28 +207,15 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
         written = RecordChange.objects.filter(run=run, status=RecordChange.Status.WRITTEN)
         return RecordLink.objects.filter(pk__in=written.values("link"), reason=UNDONE).count()
 
-    def _tabs(self, request: HttpRequest, run: Run) -> tuple[list[dict[str, object]], str]:
-        rows = RecordChange.objects.filter(run=run).exclude(code=NOT_UNDONE)
-        counted = dict(rows.values_list("verb").annotate(total=Count("id")).order_by())
-        if run.purpose == Run.Purpose.UNDO and (stays := RecordChange.objects.filter(run=run, code=NOT_UNDONE).count()):
-            counted = {STAYS: stays, **counted}
-        asked = request.GET.get("verb", "")
-        verb = asked if asked in counted else ""
-        tabs = [{"verb": "", "label": "All", "count": sum(counted.values()), "on": not verb}]
-        tabs += [
-            {"verb": v, "label": label, "count": counted[v], "on": v == verb}
-            for v, label in {STAYS: "Can't be undone", **VERBS}.items()
-            if v in counted
-        ]
-        return tabs, verb
-
     def accept(self, request: HttpRequest, run: Run) -> SafeString:
         job = accept_guard(run, by=request.user)
         return format_html("Accepted; {} goes on.", link_to(job, f"job {job.pk}"))
 
     def approve(self, request: HttpRequest, run: Run) -> SafeString:
         accepted = request.POST.get("accept_guard") == "1"
-        job, approved, bounced = approve_preview(run, by=request.user, accept_guard=accepted)
+        job, approved, bounced = approve_preview(
+            run, by=request.user, accept_guard=accepted, seen=request.POST.get("seen") or None
+        )
         more = f", {bounced} changed meanwhile" if bounced else ""
         return format_html("{} approved{}: {} writes them.", approved, more, link_to(job, f"job {job.pk}"))
 
@@ -292,30 +227,77 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
         )
 
     def tick(self, request: HttpRequest, run_id: int) -> HttpResponse:
-        """Untick or tick rows of a preview, then come back to the same tab and page."""
+        """Tick or untick proposals, then come back to the same tab and page; a script is answered with what changed."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         if not request.user.has_perm(self.may) or not self.has_view_permission(request):
             raise PermissionDenied
-        run = Run.objects.filter(pk=run_id).first()
+        run = Run.objects.select_related("integration__left", "integration__right").filter(pk=run_id).first()
         if run is None:
             raise Http404
-        ids = [int(text) for text in request.POST.getlist("change") if text.isdigit()]
-        drop = request.POST.get("decision") != "tick"
-        if run.phase != Run.Phase.PROPOSED:
-            self.message_user(request, "This preview does not wait for approval any more.", messages.ERROR)
-        elif not ids:
-            self.message_user(request, "Choose rows first.", messages.WARNING)
+        by_script = request.headers.get("X-Requested-With") == "XMLHttpRequest"
+        before = audit.values_of(run)
+        try:
+            changed, what = ticked(request, run)
+        except (NotNow, proposals.WrongChoice) as refusal:
+            if by_script:
+                return JsonResponse({"message": str(refusal)}, status=409)
+            self.message_user(request, str(refusal), messages.ERROR)
         else:
-            count = decide_proposals(run, ids, drop=drop, by=request.user)
-            self.log_change(request, run, f"{'Left out' if drop else 'Taken in again'}: {count} proposals.")
-            self.message_user(request, f"{count} {'left out' if drop else 'taken in again'}.", messages.SUCCESS)
-        kept = urlencode({k: request.POST[k] for k in ("verb", "p") if request.POST.get(k)})
+            if changed:
+                which = ", ".join(request.POST.getlist("change")[:5]) if not request.POST.get("all") else "a whole tab"
+                audit.log_action(
+                    request.user, run, f"{what}: {changed} proposals ({which}).", before, audit.stored(run)
+                )
+            if by_script:
+                return TemplateResponse(request, "syncline/_approve.html", self.approval(request, run))
+            word = f"{changed} {what[0].lower()}{what[1:]}." if changed else "Nothing changed: choose rows first."
+            self.message_user(request, word, messages.SUCCESS if changed else messages.WARNING)
+        kept = urlencode({k: request.POST[k] for k in ("verb", "side", "p") if request.POST.get(k)})
         return redirect(reverse("admin:connectors_run_change", args=[run_id]) + (f"?{kept}" if kept else ""))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
         """Progress is the engine's own and may be long."""
-        return super().get_queryset(request).defer("progress")
+        rows = super().get_queryset(request).select_related("integration__left", "integration__right")
+        return rows.defer("progress")
+
+
+def ticked(request: HttpRequest, run: Run) -> tuple[int, str]:
+    """Carry out what a person ticked: a whole tab, all boxes of a page as they stand, or single ones.
+
+    Returns (how many proposals that changed, what was done).  Raises NotNow and WrongChoice.
+    """
+    told = request.POST
+    seen, on = told.get("seen") or None, told.get("decision") == "tick"
+    word = "Ticked" if on else "Left out"
+    if told.get("all"):
+        confirmed = told.get("confirmed", "")
+        changed = decide_whole_preview(
+            run, tick=told["all"] == "tick", kind=told.get("verb", ""), side=told.get("side", ""), by=request.user, seen=seen,
+            confirmed=int(confirmed) if confirmed.isdecimal() else None,
+        )  # fmt: skip
+        return changed, "Ticked" if told["all"] == "tick" else "Left out"
+    if told.getlist("shown"):
+        ticks, fields = _boxes(told)
+        return decide_preview(run, ticks, fields, by=request.user, seen=seen), "Decided"
+    ids = [int(text) for text in told.getlist("change") if text.isdecimal()]
+    if field := told.get("field", ""):
+        changed = decide_preview(run, {}, {pk: {field: on} for pk in ids}, by=request.user, seen=seen)
+        return changed, f"{word} a field of"
+    return decide_preview(run, dict.fromkeys(ids, on), by=request.user, seen=seen), word
+
+
+def _boxes(told: QueryDict) -> tuple[dict[int, bool], dict[int, dict[str, bool]]]:
+    """Return how the boxes of a page stand: by proposal, and by proposal and field where the record is ticked."""
+    on = set(told.getlist("change"))
+    ticks = {int(pk): pk in on for pk in told.getlist("shown") if pk.isdecimal()}
+    chosen = set(told.getlist("field"))
+    fields: dict[int, dict[str, bool]] = {}
+    for text in told.getlist("shown_field"):
+        pk, _, name = text.partition(" ")
+        if pk.isdecimal() and ticks.get(int(pk)):
+            fields.setdefault(int(pk), {})[name] = text in chosen
+    return ticks, fields
 
 
 def requested(job: Job, what: str) -> SafeString:

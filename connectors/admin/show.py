@@ -129,10 +129,17 @@ class Shower:
             )
         return found
 
+    def left_out(self, change: RecordChange) -> list[SafeString]:
+        """Return what a person left out of a write: fields with the values that were proposed."""
+        return [
+            format_html("{} {}", self.field_name(name), self.value(name, value))
+            for name, value in decode(change.left_out).items()
+        ]
+
 
 def change_values(changes: Iterable[RecordChange]) -> list[CanonicalValues]:
     """Return all values that these changes mention."""
-    return [decode(text) for change in changes for text in (change.before, change.after)]
+    return [decode(text) for change in changes for text in (change.before, change.after, change.left_out)]
 
 
 def _link_url(link_id: int) -> str:

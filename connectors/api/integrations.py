@@ -10,9 +10,14 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from connectors.admin.integration_page import schedules_of
 from connectors.api.base import Acts, accepted
 from connectors.models import EntitySync, Integration, Run
 from connectors.sync.health import overview
+from connectors.sync.naming import names_of
+from connectors.sync.sentences import integration_sentence
+from connectors.sync.switching import LONGEST, switch
+from jobs import clock
 from jobs.api import AcceptedSerializer
 from jobs.syncing import request_sync
 
@@ -45,10 +50,20 @@ class IntegrationSerializer(serializers.ModelSerializer[Integration]):
 
     entity_syncs = EntitySyncSerializer(many=True, read_only=True)
     health = serializers.SerializerMethodField()
+    sentence = serializers.SerializerMethodField()
 
     class Meta:
         model = Integration
-        fields = ["id", "name", "preset", "left", "right", "enabled", "first_run", "revision", "entity_syncs", "health"]
+        fields = [
+            "id", "name", "preset", "left", "right", "enabled", "off_reason", "first_run", "revision", "sentence",
+            "entity_syncs", "health",
+        ]  # fmt: skip
+
+    def get_sentence(self, integration: Integration) -> str:
+        """What it does, in words."""
+        schedules = self.context["schedules"].get(integration.pk, [])
+        syncs = list(integration.entity_syncs.all())
+        return integration_sentence(names_of(integration), syncs, schedules, enabled=integration.enabled)
 
     @extend_schema_field(HealthSerializer)
     def get_health(self, integration: Integration) -> dict[str, object]:
@@ -58,6 +73,19 @@ class IntegrationSerializer(serializers.ModelSerializer[Integration]):
         return {
             "state": found.state, "reason": found.reason, "agreed": found.agreed, **found.counts, "last_success": done,
         }  # fmt: skip
+
+
+class PauseIntegrationSerializer(serializers.Serializer[Any]):
+    """Why it is stopped, for whoever looks later."""
+
+    reason = serializers.CharField(max_length=LONGEST, required=False, allow_blank=True, default="")
+
+
+class SwitchedSerializer(serializers.Serializer[Any]):
+    """What was done, and how it is now."""
+
+    enabled = serializers.BooleanField()
+    detail = serializers.CharField()
 
 
 class SyncSerializer(serializers.Serializer[Any]):
@@ -74,13 +102,17 @@ class IntegrationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts)
     queryset = Integration.objects.select_related("left", "right").prefetch_related("entity_syncs")
     serializer_class = IntegrationSerializer
     filterset_fields = ["name", "preset", "enabled"]
-    acting = frozenset(["sync"])
+    acting = frozenset(["sync", "pause", "go_on"])
     needs = "operate"
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
         rows = args[0] if args else []
         rows = list(rows) if kwargs.get("many") else [rows] if rows else []
-        context = {**self.get_serializer_context(), "health": {h.integration.pk: h for h in overview(rows)}}
+        context = {
+            **self.get_serializer_context(),
+            "health": {h.integration.pk: h for h in overview(rows)},
+            "schedules": schedules_of(rows),
+        }
         return self.get_serializer_class()(*args, **{**kwargs, "context": context})
 
     @extend_schema(request=SyncSerializer, responses={202: AcceptedSerializer})
@@ -102,3 +134,22 @@ class IntegrationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts)
                 )
             )
         )
+
+    @extend_schema(request=PauseIntegrationSerializer, responses={200: SwitchedSerializer})
+    @action(detail=True, methods=["post"])
+    def pause(self, request: Request, pk: str) -> Response:
+        """Stop: no run starts and no write that waits is carried out until it goes on."""
+        asked = PauseIntegrationSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        return self._switched(request, on=False, reason=asked.validated_data["reason"])
+
+    @extend_schema(request=None, responses={200: SwitchedSerializer})
+    @action(detail=True, methods=["post"], url_path="go-on")
+    def go_on(self, request: Request, pk: str) -> Response:
+        """Let it go on."""
+        return self._switched(request, on=True)
+
+    def _switched(self, request: Request, *, on: bool, reason: str = "") -> Response:
+        integration = self.get_object()
+        said = switch(integration, on=on, by=request.user, now=clock.now(), reason=reason)
+        return Response({"enabled": integration.enabled, "detail": said})

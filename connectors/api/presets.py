@@ -71,6 +71,7 @@ class PresetViewSet(Acts):
     pagination_class = None
     filter_backends = ()
     lookup_value_regex = "[a-z0-9_-]+"
+    tagged = False  # a preset is a file
 
     def get_permissions(self) -> list[Any]:
         return [PresetPermission()]

@@ -63,6 +63,10 @@ _CHOICES = "Microsoft.Dynamics.CRM.PicklistAttributeMetadata"
 _MULTI = "Microsoft.Dynamics.CRM.MultiSelectPicklistAttributeMetadata"
 
 
+def _page_of(org: str, entity: str) -> str:
+    return f"{org}/main.aspx?etn={entity}&pagetype=entityrecord&id="
+
+
 def _persons_scope(settings: Mapping[str, str]) -> str:
     return settings.get("scope") or f"{settings.get('org_url', '').rstrip('/')}/user_impersonation offline_access"
 
@@ -114,6 +118,12 @@ class Dynamics365:
             return None
         where = settings.get("authorize_url") or f"{settings.get('token_url', '').removesuffix('/token')}/authorize"
         return Consent(where, _persons_scope(settings), pkce=True, more={"response_mode": "query"})
+
+    @classmethod
+    def record_url(cls, settings: Mapping[str, str], entity: str, record_id: str) -> str:
+        """Return the record's page in the browser; a simulator has none."""
+        org = settings.get("org_url", "").rstrip("/")
+        return f"{_page_of(org, entity)}{quote(record_id)}" if org.startswith("https://") else ""
 
     def __init__(self, http: Http, settings: Mapping[str, str], now: Callable[[], datetime]) -> None:
         self.http, self.now = http, now
@@ -196,7 +206,7 @@ class Dynamics365:
 
     def address(self, entity: str) -> str:
         """Return how the address of a record of this entity begins, in the browser."""
-        return f"{self.org}/main.aspx?etn={entity}&pagetype=entityrecord&id="
+        return _page_of(self.org, entity)
 
     # The verbs
 
@@ -218,7 +228,7 @@ class Dynamics365:
             instance=str(who["OrganizationId"]),
             account=name,
             may=self._rights(str(who["UserId"])),
-            remaining={"request": int(remaining)} if remaining.isdigit() else {},
+            remaining={"request": int(remaining)} if remaining.isdecimal() else {},
             clock=parsedate_to_datetime(clock) if clock else None,
             schema=str(metadata.get("@Microsoft.Dynamics.CRM.globalmetadataversion") or ""),
         )

@@ -76,7 +76,7 @@ def waiting_notices(integrations: Iterable[Integration]) -> list[tuple[Integrati
 
 
 def _sentences(integration: Integration, waiting: dict[str, int]) -> list[str]:
-    services = list(integration.services.filter(work="promoted"))
+    services = [service for service in integration.services.all() if service.work == "promoted"]  # may be prefetched
     running = [service for service in services if service.enabled]
     taken = {name for name in waiting if any(not service.entities or name in service.entities for service in running)}
     left = {name: total for name, total in waiting.items() if name not in taken}

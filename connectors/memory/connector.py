@@ -251,7 +251,7 @@ class Memory:
 
 
 def _number(record_id: str) -> int:
-    return int(record_id) if record_id.isdigit() else int(record_id.replace("-", ""), 16)
+    return int(record_id) if record_id.isdecimal() else int(record_id.replace("-", ""), 16)
 
 
 def _stored(entity: Entity, values: Mapping[str, Value]) -> dict[str, Value]:

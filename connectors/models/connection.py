@@ -200,6 +200,7 @@ class ApiCall(models.Model):
         indexes = [
             models.Index(F("connection"), F("at").desc(), name="apicall_newest"),
             models.Index(fields=["run_id"], name="apicall_run", condition=Q(run_id__isnull=False)),
+            models.Index(fields=["job_id"], name="apicall_job", condition=Q(job_id__isnull=False)),
         ]
 
     def __str__(self) -> str:

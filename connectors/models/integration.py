@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from connectors.models.connection import Connection
+from connectors.models.history import SettingsHistory
 
 
 class Integration(models.Model):
@@ -16,6 +17,7 @@ class Integration(models.Model):
     left = models.ForeignKey(Connection, on_delete=models.PROTECT, related_name="+")
     right = models.ForeignKey(Connection, on_delete=models.PROTECT, related_name="+")
     enabled = models.BooleanField(default=True)
+    off_reason = models.CharField(max_length=200, blank=True, editable=False)  # why a person switched it off, and who
     first_run = models.CharField(
         max_length=10, choices=[("preview", "Preview first"), ("apply", "Apply at once")], default="preview"
     )
@@ -23,6 +25,7 @@ class Integration(models.Model):
     route = models.JSONField(default=dict, blank=True)
     revision = models.PositiveIntegerField(default=1, editable=False)  # rises with any change of settings below
     created_at = models.DateTimeField(auto_now_add=True)
+    history = SettingsHistory("created_at")
 
     class Meta:
         constraints = [models.CheckConstraint(condition=~Q(left=F("right")), name="two_different_connections")]
@@ -76,6 +79,7 @@ class EntitySync(models.Model):
     match_tolerance = models.PositiveSmallIntegerField(default=0)
     push = models.JSONField(default=dict, blank=True)  # {"left": "on_request"}: only promoted records flow there
     revision = models.PositiveIntegerField(default=1, editable=False)
+    history = SettingsHistory("revision")
 
     class Meta:
         ordering = ["integration", "position", "id"]
@@ -116,6 +120,7 @@ class FieldMapping(models.Model):
     required = models.BooleanField(default=False)
     unmapped = models.CharField(max_length=10, default="park", blank=True)  # park, skip, or default
     default = models.CharField(max_length=200, blank=True)  # option key or label written for an unmapped one
+    history = SettingsHistory()
 
     class Meta:
         ordering = ["entity_sync", "position", "id"]
@@ -146,6 +151,7 @@ class PicklistMapping(models.Model):
     token = models.CharField(max_length=200)  # the canonical value; a rename changes nothing
     writes_left = models.BooleanField(default=True)
     writes_right = models.BooleanField(default=True)
+    history = SettingsHistory()
 
     class Meta:
         constraints = [

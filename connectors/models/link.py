@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from connectors.models.integration import EntitySync, Integration
 
@@ -106,6 +106,9 @@ class RecordLink(models.Model):
             models.Index(
                 fields=["entity_sync", "pending", "id"], name="link_pending", condition=Q(pending__isnull=False)
             ),
+            # The list of one entity sync and the count of what is in agreement: without it they read a million rows to find a few.
+            # Neither column ever changes, so that only a new link costs an entry.
+            models.Index(F("entity_sync"), F("id").desc(), name="link_by_sync"),
             models.Index(fields=["touched_run"], name="link_touched", condition=Q(touched_run__isnull=False)),
             models.Index(fields=["problem", "pending", "id"], name="link_problem", condition=Q(problem__isnull=False)),
             models.Index(fields=["waits_on"], name="link_waits_on", condition=Q(waits_on__isnull=False)),

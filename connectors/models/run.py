@@ -105,6 +105,7 @@ class Run(models.Model):
     progress = models.JSONField(default=dict, blank=True)
     guard = models.JSONField(default=dict, blank=True)
     problems = models.PositiveIntegerField(default=0)  # records touched that ended parked or in conflict
+    plan_revision = models.PositiveIntegerField(default=0)  # rises with each decision about what a preview proposes
     error = models.CharField(max_length=500, blank=True)
     settings_revision = models.PositiveIntegerField(default=0)
     fence = models.PositiveIntegerField(default=0)
@@ -165,6 +166,11 @@ class RecordChange(models.Model):
     settings_revision = models.PositiveIntegerField(default=0)
     fence = models.PositiveIntegerField(default=0)
     rule = models.TextField(blank=True)  # JSON: field -> the rule that decided
+    # JSON: field -> value that a person left out of this run.  Before the approval it is in `after`, too.
+    left_out = models.TextField(blank=True, default="", db_default="")
+    allowed = models.BooleanField(
+        default=False, db_default=False
+    )  # a person ticked this removal: else it is not written
     version = models.CharField(max_length=200, blank=True)
     code = models.CharField(max_length=100, blank=True)
     field = models.CharField(max_length=100, blank=True)

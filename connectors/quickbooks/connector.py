@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import ClassVar, cast
+from urllib.parse import quote
 
 from connectors.contract import (
     Batch,
@@ -48,6 +49,13 @@ from connectors.transport.types import Consent, Http, OAuth2, Reply, Setting
 PRODUCTION = "https://quickbooks.api.intuit.com"
 SANDBOX = "https://sandbox-quickbooks.api.intuit.com"
 MINUTE = timedelta(minutes=1)
+PAGES = "https://app.qbo.intuit.com/app/"
+SANDBOX_PAGES = "https://app.sandbox.qbo.intuit.com/app/"
+PAGE_OF = {
+    "Customer": "customerdetail?nameId=", "Invoice": "invoice?txnId=", "Payment": "recvpayment?txnId=",
+    "CreditMemo": "creditmemo?txnId=", "SalesReceipt": "salesreceipt?txnId=", "Estimate": "estimate?txnId=",
+    "RefundReceipt": "refundreceipt?txnId=",
+}  # fmt: skip
 IN_ONE_QUERY = 200  # ids or names in one IN list; keeps a statement below 8 KB for ids
 TOO_LONG = 50  # characters of a requestid (section 3)
 
@@ -125,6 +133,13 @@ class QuickBooks:
         default = next(setting.default for setting in cls.settings if setting.name == "authorize_url")
         where = settings.get("authorize_url") or default
         return Consent(where, "com.intuit.quickbooks.accounting", tells="realmId", tells_setting="realm")
+
+    @classmethod
+    def record_url(cls, settings: Mapping[str, str], entity: str, record_id: str) -> str:
+        """Return the record's page in the browser; it opens in the company that the person has chosen there."""
+        hosts = {PRODUCTION: PAGES, SANDBOX: SANDBOX_PAGES}
+        host, page = hosts.get((settings.get("api_base") or PRODUCTION).rstrip("/")), PAGE_OF.get(entity)
+        return f"{host}{page}{quote(record_id)}" if host and page else ""
 
     @classmethod
     def receive(

@@ -67,7 +67,7 @@ class Fault:
     @property
     def result(self) -> Result:
         """Return what became of the one record that this fault is about."""
-        if self.code.isdigit() and int(self.code) >= SEVERE:
+        if self.code.isdecimal() and int(self.code) >= SEVERE:
             return Result.LATER
         if CALL.get(self.code) is AuthError:
             # Not done, and not the record's fault.  It is no exception here: other items of the batch may be written.
@@ -124,7 +124,7 @@ def error_for(reply: Reply, now: datetime) -> ConnectorError:
     words = f"QuickBooks answered {reply.status}: {fault.words if fault else 'without saying why'}"
     kind = CALL.get(code) or BY_STATUS.get(reply.status)
     if kind is None:
-        severe = reply.status >= 500 or (code.isdigit() and int(code) >= SEVERE)
+        severe = reply.status >= 500 or (code.isdecimal() and int(code) >= SEVERE)
         silent = fault is None and reply.status < 400  # a page of a proxy with status 200 says nothing
         kind = Unanswered if severe or silent else PermanentError
     if issubclass(kind, RetryableError):

@@ -8,6 +8,7 @@ from connectors.models import RecordChange, RecordLink, Run
 from connectors.sync import store
 from connectors.sync.context import Context
 from connectors.sync.plan import APPROVAL, Pending
+from connectors.sync.proposals import supersede
 from connectors.sync.pull import read_changes
 from connectors.sync.sheet import UNAPPROVED
 
@@ -20,8 +21,9 @@ def begin_check(ctx: Context) -> None:
     earlier = Run.objects.filter(scope=ctx.scope, purpose=Run.Purpose.CHECK).exclude(pk=ctx.run.pk)
     with ctx.transaction("begin check"):
         RecordLink.objects.filter(touched_run=ctx.run.pk).update(touched_run=None)
-        RecordChange.objects.filter(run__in=earlier, status__in=["proposed", "dropped"]).update(
-            status="superseded", message="A newer reconciliation looked again."
+        supersede(
+            RecordChange.objects.filter(run__in=earlier, status__in=["proposed", "dropped"]),
+            "A newer reconciliation looked again.",
         )
         ctx.run.progress = {**ctx.run.progress, "apart": True}
         Run.objects.filter(pk=ctx.run.pk).update(progress=ctx.run.progress)

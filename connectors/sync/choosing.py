@@ -30,8 +30,10 @@ class Wanted:
 
 def on_request(integration: Integration) -> list[EntitySync]:
     """Return the entity syncs of which some side takes records only on request."""
-    syncs = integration.entity_syncs.filter(enabled=True).order_by("position", "id")
-    return [sync for sync in syncs if "on_request" in sync.push.values()]
+    syncs = sorted(
+        integration.entity_syncs.all(), key=lambda sync: (sync.position, sync.pk)
+    )  # may have been prefetched
+    return [sync for sync in syncs if sync.enabled and "on_request" in sync.push.values()]
 
 
 def source_of(sync: EntitySync) -> Side:

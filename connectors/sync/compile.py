@@ -110,6 +110,15 @@ def _homeless(rule: FieldRule, pairs: Sequence[Pair]) -> list[str]:
     return found
 
 
+def pair_of(sync: EntitySync, described: Described) -> Pair:
+    """Compile one entity sync alone, switched on or not, as its rows are in memory: also a draft.  Raises SettingsError."""
+    problems: list[str] = []
+    pair = _pair(sync, described, problems)
+    if problems or pair is None:
+        raise SettingsError(problems)
+    return pair
+
+
 def _claim(sync: EntitySync, described: Described) -> Pair | None:
     """Return what tells which records belong to an entity sync that is switched off, or None where it can't be told."""
     left = described.entities[LEFT].get(sync.left_entity)

@@ -17,9 +17,10 @@ from django.db.models import F
 from connectors.models import Connection, Event, RecordChange, RecordLink
 from connectors.sync import promotions
 from connectors.sync.matching import namesakes
-from connectors.sync.plan import APPROVAL, DRIFT, UNDONE_HERE, Life, Pending
+from connectors.sync.plan import APPROVAL, DRIFT, UNDONE_HERE, UNTICKED, Life, Pending
 from connectors.sync.problems import see
-from connectors.sync.rules import LEFT, OTHER, RIGHT, Side
+from connectors.sync.proposals import supersede
+from connectors.sync.rules import LEFT, OTHER, RIGHT, Side, field_title
 from connectors.sync.values import decode, encode
 
 State = RecordLink.State
@@ -37,13 +38,20 @@ def retry(link: RecordLink, *, now: datetime, by: str = "") -> None:
     decide(link, now, by, "retry", "Asked to try it again.", pending=int(Pending.DIRTY), reason="changed", args="")
 
 
-def resolve(link: RecordLink, winner: str, *, now: datetime, by: str = "") -> None:
-    """Settle a conflict for one side: the next run writes its values to the other, or makes its partner again.
+class WrongChoice(Undecidable):
+    """The choice itself is wrong; `problems` says what at which field."""
 
-    Of a record that was deleted and edited only the living side can win so; that the delete wins is for `approve`.
+    def __init__(self, sentence: str, problems: Mapping[str, str]) -> None:
+        super().__init__(sentence)
+        self.problems = problems
+
+
+def resolve(link: RecordLink, winner: str | Mapping[str, str], *, now: datetime, by: str = "") -> None:
+    """Settle a conflict, for one side or field by field: the next run writes the winning values to the other side.
+
+    Of a record that was deleted and edited only the living side can win, which makes its partner again; that the delete wins
+    is for `approve`.
     """
-    if winner not in (LEFT, RIGHT):
-        raise Undecidable(f"{named(link)}: the winner is left or right, not {winner!r}.")
     expect(link, link.pending == Pending.CONFLICT, "it is not in conflict")
     told = decode(link.args)
     if link.reason != "conflict" or told.get("why") not in (None, "", DELETED_AND_EDITED):
@@ -51,6 +59,11 @@ def resolve(link: RecordLink, winner: str, *, now: datetime, by: str = "") -> No
             f"{named(link)}: this is no conflict of fields but {told.get('why') or link.reason}. "
             "Hold it, or mend the records in their systems."
         )
+    if not isinstance(winner, str):
+        _resolve_fields(link, dict(winner), told.get("fields"), now, by)
+        return
+    if winner not in (LEFT, RIGHT):
+        raise Undecidable(f"{named(link)}: the winner is left or right, not {winner!r}.")
     if told.get("why") and winner != living(told):
         raise Undecidable(f"{named(link)}: the record on the {winner} was deleted. Approve the delete, or hold it.")
     message = f"Decided the conflict: the {winner} wins."
@@ -62,9 +75,31 @@ def resolve(link: RecordLink, winner: str, *, now: datetime, by: str = "") -> No
     )  # fmt: skip
 
 
+def _resolve_fields(link: RecordLink, chosen: dict[str, str], fields: object, now: datetime, by: str) -> None:
+    """Settle a conflict field by field.  Each field that is in conflict needs its side: nothing is decided by half."""
+    apart = [str(name) for name in fields] if isinstance(fields, list) else []
+    expect(link, bool(apart), "one of its records was deleted, so its fields can't be chosen one by one")
+    problems = {name: "Choose left or right." for name in apart if chosen.get(name) not in (LEFT, RIGHT)}
+    problems |= {name: "This field is not in conflict." for name in chosen if name not in apart}
+    if problems:
+        told = "; ".join(f"{field_title(name)}: {problem}" for name, problem in problems.items())
+        raise WrongChoice(f"{named(link)}: {told}", problems)
+    by_side = {side: [field_title(n) for n in apart if chosen[n] == side] for side in (LEFT, RIGHT)}
+    words = [f"the {side} wins in {', '.join(names)}" for side, names in by_side.items() if names]
+    decide(
+        link, now, by, "resolved", f"Decided the conflict: {'; '.join(words)}."[:1000], pending=int(Pending.DIRTY),
+        reason="changed", args=encode({"resolution": chosen}),
+    )  # fmt: skip
+
+
 def living(told: Mapping[str, object]) -> Side:
     """Return the side where a deleted and edited record lives; the arguments name the side of the deleted one."""
     return OTHER[LEFT if told.get("side") == LEFT else RIGHT]
+
+
+def living_side(link: RecordLink) -> Side:
+    """Return the same of a link."""
+    return living(decode(link.args))
 
 
 def approve(link: RecordLink, *, now: datetime, by: str = "") -> Side | None:
@@ -88,8 +123,9 @@ def approve(link: RecordLink, *, now: datetime, by: str = "") -> Side | None:
             args=encode({"approved": side}) if side else "",
         )  # fmt: skip
         waiting = RecordChange.objects.filter(link=link, status=RecordChange.Status.PROPOSED)
-        (waiting.filter(verb__in=["delete", "archive"]) if side else waiting).update(
-            status=RecordChange.Status.SUPERSEDED, message=f"Approved by {by or 'a person'}; the next run writes it."
+        supersede(
+            waiting.filter(verb__in=["delete", "archive"]) if side else waiting,
+            f"Approved by {by or 'a person'}; the next run writes it.",
         )
     return side
 
@@ -148,7 +184,7 @@ def accept(link: RecordLink, *, now: datetime, by: str = "") -> None:
     base = decode(link.base)
     own = {s: {**base, **decode(getattr(link, f"{s}_quirk"))} for s in (LEFT, RIGHT)}
     held = {s: own[s] if (staged := getattr(link, f"{s}_staged")) is None else decode(staged) for s in (LEFT, RIGHT)}
-    agreed = {name: held[LEFT].get(name, value) for name, value in base.items() if name != UNDONE_HERE}
+    agreed = {name: held[LEFT].get(name, value) for name, value in base.items() if name not in (UNDONE_HERE, UNTICKED)}
     kept = {
         side: {name: values[name] for name, value in agreed.items() if name in values and values[name] != value}
         for side, values in held.items()

@@ -6,9 +6,18 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from connectors.models import EntitySync, Event, FieldMapping, Integration, PicklistMapping, RecordChange, RecordLink
+from connectors.models import (
+    EntitySync,
+    Event,
+    FieldMapping,
+    Integration,
+    PicklistMapping,
+    Promotion,
+    RecordChange,
+    RecordLink,
+)
 from connectors.registry import UnknownSystem, connector_class
-from connectors.sync.plan import DELETED, UNDONE_HERE, Life, Pending
+from connectors.sync.plan import DELETED, MARKS, Life, Pending
 from connectors.sync.rules import LEFT, OTHER, RIGHT, Side, field_title
 from connectors.sync.values import CanonicalValues, decode
 
@@ -18,7 +27,7 @@ REASONS = {
     "planned": "A write is planned or under way.",
     "waits for link": "It refers to a record that has no partner yet; it follows as soon as that one is linked.",
     "waits for approval": "It waits until a person approves: a delete of one side, or what a reconciliation found.",
-    "waits for promotion": "Records of this kind flow only on request. Promote it.",
+    "waits for promotion": "Records of this kind flow only on request, and nobody has promoted this one yet.",
     "waits for listing": "The other side has not been read to its end yet, so it may have a partner there.",
     "changed meanwhile": "It changed while it was being written, twice. The next run looks again.",
     "outside": "A filter, window or direction leaves it out. Nothing is written and nothing deleted.",
@@ -115,7 +124,8 @@ def find_link(integration: Integration, entity: str, record_id: str) -> RecordLi
 def explain(link: RecordLink) -> Explanation:
     """Explain one link."""
     waited = linked_by([link.waits_on]) if link.waits_on else {}
-    found = Explanation(link, link.reason, sentence_of(link, waited), decode(link.args), _fields(link))
+    sentence = sentence_of(link, waited, queued_of([link]).get(link.pk))
+    found = Explanation(link, link.reason, sentence, decode(link.args), _fields(link))
     for change in RecordChange.objects.filter(link=link).select_related("run", "decided_by").order_by("-id")[:50]:
         found.changes.append(
             {
@@ -139,30 +149,37 @@ def explain(link: RecordLink) -> Explanation:
     return found
 
 
+def now_of(link: RecordLink, side: Side) -> CanonicalValues:
+    """Return what one side of a record holds; nothing where it has no record."""
+    if not _lives(link, side):
+        return {}
+    staged = getattr(link, f"{side}_staged")
+    if staged is not None:
+        return decode(staged)
+    return {**decode(link.base), **decode(getattr(link, f"{side}_quirk"))} if link.base else {}
+
+
+def _lives(link: RecordLink, side: Side) -> bool:
+    return getattr(link, f"{side}_life") != Life.GONE and getattr(link, f"{side}_id") is not None
+
+
 def _fields(link: RecordLink) -> list[dict[str, object]]:
     """Each field on both sides and in the base.  What takes part only at creation has nothing to agree on later."""
     base, rules = decode(link.base), _rules(link)
     once = {m.name for m in FieldMapping.objects.filter(entity_sync=link.entity_sync_id, when="create")}
     held = {side: {**base, **decode(getattr(link, f"{side}_quirk"))} for side in (LEFT, RIGHT)}
-    now: dict[str, CanonicalValues] = {}
-    living: list[Side] = []
-    for side in (LEFT, RIGHT):
-        staged, life = getattr(link, f"{side}_staged"), getattr(link, f"{side}_life")
-        if life == Life.GONE or getattr(link, f"{side}_id") is None:
-            now[side] = {}
-            continue
-        living.append(side)
-        now[side] = decode(staged) if staged is not None else (held[side] if link.base else {})
+    now = {side: now_of(link, side) for side in (LEFT, RIGHT)}
+    living: list[Side] = [side for side in (LEFT, RIGHT) if _lives(link, side)]
     gone = Life.GONE in (link.left_life, link.right_life)
     found: list[dict[str, object]] = []
-    for name in sorted({*base, *now[LEFT], *now[RIGHT]} - {DELETED, UNDONE_HERE}):
+    for name in sorted({*base, *now[LEFT], *now[RIGHT]} - MARKS):
         left, right = now[LEFT].get(name), now[RIGHT].get(name)
         # A side may hold the agreed value in a form of its own (cut, rounded): it agrees while that has not changed.
         unchanged = all(now[side].get(name) == held[side].get(name) for side in living)
         agreed = name in once or (name in base and (unchanged or (left == right and not gone)))
         found.append(
             {"field": name, "left": left, "base": base.get(name), "right": right, "agreed": agreed,
-             "rule": rules.get(name, "")}
+             "winner": rules.get(name, ("", ""))[1], "rule": rules.get(name, ("", ""))[0]}
         )  # fmt: skip
     return found
 
@@ -220,9 +237,38 @@ def linked_by(keys: Iterable[str]) -> dict[str, RecordLink]:
     return {link.key: link for link in RecordLink.objects.filter(key__in=wanted)} if wanted else {}
 
 
-def sentence_of(link: RecordLink, waited: Mapping[str, RecordLink] | None = None) -> str:
-    """Return the sentence that says why the record is as it is.  `waited`: links that it may wait for, by key."""
+def queued_of(links: Iterable[RecordLink]) -> dict[int, Promotion]:
+    """Return the open request for each of these records that flows only on request, by link: one query."""
+    waiting: dict[tuple[int, str, str], int] = {
+        (link.entity_sync_id, side, str(getattr(link, f"{side}_id"))): link.pk
+        for link in links
+        if link.reason == "waits for promotion"
+        for side in [LEFT if decode(link.args).get("side") == LEFT else RIGHT]
+    }
+    if not waiting:
+        return {}
+    rows = Promotion.objects.filter(
+        status=Promotion.Status.QUEUED,
+        entity_sync__in={sync for sync, _, _ in waiting},
+        external_id__in={record_id for _, _, record_id in waiting},
+    )
+    places = ((waiting.get((row.entity_sync_id, row.side, row.external_id)), row) for row in rows)
+    return {link_id: row for link_id, row in places if link_id is not None}
+
+
+QUEUED = "It is promoted, and queued for the bulk service, which writes it at its next run. Promote it now to write it at once."
+
+
+def sentence_of(
+    link: RecordLink, waited: Mapping[str, RecordLink] | None = None, queued: Promotion | None = None
+) -> str:
+    """Return the sentence that says why the record is as it is.
+
+    `waited`: links that it may wait for, by key.  `queued`: the open request for it, where it flows only on request.
+    """
     args = decode(link.args)
+    if queued is not None and link.reason == "waits for promotion":
+        return QUEUED if queued.waits else "It is promoted: the next run writes it."
     if link.ended:
         return "The link is over: one of the records was deleted."
     if link.reason == "waits for link" and (target := (waited or {}).get(link.waits_on or "")):
@@ -290,6 +336,18 @@ def system_of(link: RecordLink, side: Side) -> str:
         return connector_class(ends[side].system).title
     except UnknownSystem:
         return str(ends[side].system)
+
+
+def url_of(link: RecordLink, side: Side) -> str:
+    """Return where a person sees one side's record in its own system, "" where nobody knows."""
+    record_id, connection = getattr(link, f"{side}_id"), getattr(link.integration, side)
+    if not record_id or getattr(link, f"{side}_life") == Life.GONE:
+        return ""
+    try:
+        found = getattr(connector_class(connection.system), "record_url", None)
+    except UnknownSystem:
+        return ""
+    return str(found(connection.settings, getattr(link, f"{side}_entity"), record_id)) if found is not None else ""
 
 
 def _deleted(link: RecordLink, args: Mapping[str, object]) -> str:
@@ -369,9 +427,10 @@ class Teller:
         return self.labels.get((name, text), text)
 
 
-def _rules(link: RecordLink) -> dict[str, str]:
-    """The last rule that decided each field."""
-    rules: dict[str, str] = {}
-    for (text,) in RecordChange.objects.filter(link=link).exclude(rule="").order_by("id").values_list("rule"):
-        rules.update(json.loads(text))
+def _rules(link: RecordLink) -> dict[str, tuple[str, str]]:
+    """The last rule that decided each field, and the side whose value it took ("" where nobody lost)."""
+    rules: dict[str, tuple[str, str]] = {}
+    rows = RecordChange.objects.filter(link=link).exclude(rule="").order_by("id").values_list("rule", "side")
+    for text, side in rows:
+        rules.update({name: (why, OTHER[LEFT if side == LEFT else RIGHT]) for name, why in json.loads(text).items()})
     return rules

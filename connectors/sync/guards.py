@@ -10,6 +10,7 @@ from connectors.sync.values import CanonicalValues
 
 MORE_THAN = 20  # records, and
 SHARE = 0.10  # of the links (RELIABILITY I14)
+REMOVED = "would be removed"  # what every sentence about removals says
 
 
 def too_many(records: int, links: int) -> bool:
@@ -58,7 +59,7 @@ class Guard:
     def tripped(self) -> Sequence[str]:
         """Return a sentence for each limit that the plan passes."""
         found = [
-            f"{self.name}: {count} records of {self.links} would be removed on the {side}"
+            f"{self.name}: {count} records of {self.links} {REMOVED} on the {side}"
             for side, count in self.deletes.items()
             if too_many(count, self.links)
         ]

@@ -75,20 +75,29 @@ def judge(health: Health) -> tuple[str, str]:
         if connection.state in BROKEN:
             return "Needs reconnect", f"{connection.name}: {connection.reason or connection.get_state_display()}"
     if not integration.enabled:
-        return "Paused", "The integration is switched off."
+        return (
+            "Paused",
+            f"The integration is switched off{integration.off_reason and ' '}{integration.off_reason.rstrip('.')}.",
+        )
     if scope is not None and not scope.enabled:
         return "Paused", scope.disabled_reason or "Switched off."
     for connection in (integration.left, integration.right):
         if connection.state == Connection.State.PAUSED:
             return "Paused", f"{connection.name}: {connection.reason or 'paused by a person.'}"
     if scope is not None and scope.failures:
-        times = "The last run failed" if scope.failures == 1 else f"The last {scope.failures} tries failed"
+        times = "The last run failed" if scope.failures == 1 else f"The last {scope.failures} runs failed"
         return "Failing", f"{times}: {scope.last_error}"
+    if scope is not None and scope.last_error:
+        return "Attention", f"The last try failed: {scope.last_error}"
     if run is not None and run.phase == Run.Phase.GUARDED:
         return "Attention", f"A guard stopped run {run.pk}. Look at its reasons and accept, or mend the cause."
     if run is not None and run.phase == Run.Phase.PROPOSED:
-        return "Attention", f"Preview {run.pk} waits for approval."
-    hands = [f"{health.counts[name]} {name}" for name in ("conflict", "parked") if health.counts[name]]
+        return "Attention", f"{run.get_purpose_display()} {run.pk} waits for approval."
+    hands = [
+        f"{health.counts[name]} {words}"
+        for name, words in (("conflict", "in conflict"), ("parked", "parked"))
+        if health.counts[name]
+    ]
     if health.approvals:
         hands.append(f"{health.approvals} delete{'' if health.approvals == 1 else 's'} to approve")
     if hands:

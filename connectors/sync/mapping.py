@@ -125,7 +125,7 @@ class Mapper:
             if target is None or target.name == ARCHIVED:
                 continue
             if rule.constant is not None:
-                out[target.name] = _typed(target, rule.constant)
+                out[target.name] = typed(target, rule.constant)
             elif (rule.required or target.required) and rule.flows(side) and out.get(target.name) in (None, "", ()):
                 raise Unfit(
                     "required", target.name, f"{target.label or target.name} is required on the {side} and is empty"
@@ -220,7 +220,7 @@ def _written(rule: FieldRule, target: Field, side: Side, value: Canonical, id_of
         return _partner(rule, target, str(value), side, id_of)
     if kind is Kind.ROWS:
         return _written_rows(rule, target, side, value, id_of)
-    plain = _typed(target, value)
+    plain = typed(target, value)
     transform = TRANSFORMS.get(rule.transform)
     back = transform[1] if transform and side == source_side(rule) else None
     if back is not None:
@@ -292,7 +292,7 @@ def _written_rows(rule: FieldRule, target: Field, side: Side, value: Canonical, 
         for child in rule.rows:
             own = child.of(side)
             if child.constant is not None and own is not None:
-                values[own.name] = _typed(own, child.constant)
+                values[own.name] = typed(own, child.constant)
         out.append(Row(values))
     return tuple(out)
 
@@ -320,7 +320,8 @@ _TYPES: dict[Kind, Callable[[object], Value]] = {
 }
 
 
-def _typed(target: Field, value: object) -> Value:
+def typed(target: Field, value: object) -> Value:
+    """Return a plain value in the kind that a field takes.  Raises Unfit."""
     convert = _TYPES.get(target.kind)
     try:
         return convert(value) if convert else str(value)

@@ -20,6 +20,8 @@ NOTHING: dict[str, object] = {
     "entity": "", "id": None, "version": "", "modified": "", "life": int(Life.NONE), "match": "", "match2": None,
     "staged": None, "quirk": "",
 }  # fmt: skip
+# Arguments of links whose record has its partner by another family: they are told of there.
+ELSEWHERE = tuple(encode({"why": FAMILY, "side": side}) for side in (LEFT, RIGHT))
 
 
 class Candidate(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from django.db.models import F, Q
@@ -16,10 +16,11 @@ from connectors.sync.matching import ENDED, HELD, LINKED
 from connectors.sync.plan import DELETED, UNDONE_HERE, Life, Pending
 from connectors.sync.planning import release, rest
 from connectors.sync.problems import key_of, see
+from connectors.sync.proposals import withhold
 from connectors.sync.pull import fetch_and_stage, stage_records
 from connectors.sync.rules import ARCHIVED, OTHER, Pair, Side
 from connectors.sync.undone import of_undo, undone_row, withdraw_promotions
-from connectors.sync.values import CanonicalValues, decode, encode
+from connectors.sync.values import CanonicalValues, decode, encode, parse_datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,18 @@ class Item:
     operation: Operation
     after: CanonicalValues  # without what was left out
     left_out: frozenset[str] = frozenset()
+    spared: frozenset[str] = frozenset()  # fields that a person left out of this run
+    shown: CanonicalValues = field(default_factory=dict)  # what a record holds in them that an earlier try had made
 
     def with_current(self, record: Record) -> Item:
         """Add the record as it is now, and its version as the expected one."""
         operation = replace(self.operation, current=record, expect=self.operation.expect or record.version)
         return replace(self, operation=operation)
+
+
+def spared_by(left_out: str) -> frozenset[str]:
+    """Return the fields that a person left out of a change."""
+    return frozenset(decode(left_out)) if left_out else frozenset()
 
 
 @dataclass(slots=True)
@@ -53,10 +61,14 @@ class LinkRow:
     pending: int | None
     left_life: int
     right_life: int
+    left_modified: str
+    right_modified: str
+    args: str
 
 
 LINK_COLUMNS = (
     "id", "revision", "base", "left_staged", "left_quirk", "right_staged", "right_quirk", "pending", "left_life", "right_life",
+    "left_modified", "right_modified", "args",
 )  # fmt: skip
 
 
@@ -99,7 +111,11 @@ def record_outcomes(
             answers = [(i, _gone_already(i, o)) for i, o in answers]
         written = [(i, o) for i, o in answers if o.result is Result.WRITTEN]
         refused = [(i, o) for i, o in answers if o.result in (Result.REJECTED, Result.EXISTS)]
+        written, to_stage = _adopted(ctx, pair, side, written, to_stage)
         _store_written(ctx, pair, side, written, keep=keep, undoing=undoing)
+        if Run.Purpose.CHECK in still.values():
+            runs = RecordChange.objects.filter(pk__in=still).values_list("run", flat=True).distinct()
+            withhold(list(runs), [item.link_id for item, _ in written])
         for item, outcome in refused:
             _store_refused(ctx, pair, side, item, outcome, undoing=undoing)
         _store_others(ctx, answers)
@@ -177,10 +193,40 @@ def _holds(ctx: Context, pair: Pair, side: Side, item: Item, record: Record) -> 
     """Whether a record holds what an earlier try may have written."""
     if item.operation.verb in (Verb.ARCHIVE, Verb.RESTORE):
         return record.archived == (item.operation.verb is Verb.ARCHIVE)
+    now = _canonical(ctx, pair, side, record)
+    return all(now.get(name) == value for name, value in item.after.items())
+
+
+def _canonical(ctx: Context, pair: Pair, side: Side, record: Record) -> CanonicalValues:
     mapper = ctx.mappers[pair.id]
     keys = ctx.keys_of(side, set(mapper.refs(side, record.values)))
-    now = mapper.canonical(side, record, lambda entity, record_id: keys.get((entity, record_id)))
-    return all(now.get(name) == value for name, value in item.after.items())
+    return mapper.canonical(side, record, lambda entity, record_id: keys.get((entity, record_id)))
+
+
+def _adopted(
+    ctx: Context, pair: Pair, side: Side, written: list[tuple[Item, Outcome]], to_stage: list[Record]
+) -> tuple[list[tuple[Item, Outcome]], list[Record]]:
+    """An earlier try's write that is only found again turns no winner in a field left out of it, as its answer would not.
+
+    Such a record is staged with the time that it had before, and what a new one holds by itself is told to its item.  A record
+    of a later version than the one that was answered is somebody else's edit, and has its own time.
+    """
+    told = {record.id: record for record in to_stage}
+    former: dict[int, str] = {}
+    if links := [item.link_id for item, outcome in written if item.spared and not outcome.version]:
+        former = dict(RecordLink.objects.filter(pk__in=links).values_list("id", f"{side}_modified"))
+    found: list[tuple[Item, Outcome]] = []
+    for item, outcome in written:
+        record = told.get(outcome.id or item.operation.id)
+        if record is not None and item.link_id in former:
+            if item.operation.verb is Verb.CREATE:
+                values = _canonical(ctx, pair, side, record)
+                names = (item.spared & pair.tracked) - pair.reported(side)
+                item = replace(item, shown={name: values[name] for name in names if name in values})
+            at = former[item.link_id]
+            told[record.id] = replace(record, modified=parse_datetime(at) if at else None)
+        found.append((item, outcome))
+    return found, [told[record.id] for record in to_stage]
 
 
 def _links(ids: Sequence[int]) -> dict[int, LinkRow]:
@@ -285,16 +331,27 @@ def _written_row(
         # What the write's own answer shows differently for a written field is this side's way of storing it.
         quirk.update({n: now[n] for n in item.after if n in now and now[n] != base.get(n)})
         staged_own = {**staged_own, **{n: v for n, v in now.items() if n not in item.after}}
+    if verb is Verb.CREATE:
+        # What the new record has by itself in a field that a person left out is no edit: its source goes on being the one that
+        # has changed, whatever the policy says of two values that meet.
+        base |= {n: staged_own[n] for n in item.spared & pair.tracked if n in staged_own} | item.shown
     own = {**base, **quirk}
     staged_own = {n: v for n, v in staged_own.items() if n not in own or own[n] != v}
     staged = rest({**own, **staged_own}, base, quirk, pair) if staged_own else None
-    pending, reason, args, waits_on = _after(item, staged, staged_other, other_open)
+    pending, reason, args, waits_on = _after(item, link, staged, staged_other, other_open)
     return (
         encode(base), staged, encode(quirk) if quirk else "", staged_other, encode(quirk_other) if quirk_other else "",
-        pair.entity(side).name, record_id, outcome.version, modified_text(outcome.modified),
+        pair.entity(side).name, record_id, outcome.version, _modified(item, outcome, side, link),
         int(Life.ARCHIVED if archived else Life.LIVE), pair.match_hash({**base, **own}),
         LINKED, 0, pending, reason, args, waits_on, ctx.run.pk, link.id,
     )  # fmt: skip
+
+
+def _modified(item: Item, outcome: Outcome, side: Side, link: LinkRow) -> str:
+    """When the record was last changed.  Our own write is no later edit: it must not turn who wins in a field left out of it."""
+    if item.spared:
+        return link.left_modified if side == "left" else link.right_modified
+    return modified_text(outcome.modified)
 
 
 def _told(
@@ -323,14 +380,18 @@ def _archived_for_a_delete(
 
 
 def _after(
-    item: Item, staged: str | None, staged_other: str | None, other_open: bool
+    item: Item, link: LinkRow, staged: str | None, staged_other: str | None, other_open: bool
 ) -> tuple[int | None, str, str, str | None]:
     """Why a link is not agreed after a write: the other side's write is still open, or something is left to plan."""
+    # A person's decision about the fields stays until all of it is written: the other side's write may be planned again.
+    decided = decode(link.args).get("resolution")
     if other_open:
-        return int(Pending.PLANNED), "planned", "", None
+        return int(Pending.PLANNED), "planned", encode({"resolution": decided}) if decided else "", None
     if staged is None and staged_other is None:
         return None, "", "", None
-    return int(Pending.DIRTY), "changed", "", None
+    fields: dict[str, object] = decided if isinstance(decided, dict) else {}
+    left = {name: side for name, side in fields.items() if name not in item.after}
+    return int(Pending.DIRTY), "changed", encode({"resolution": left}) if left else "", None
 
 
 def _archived(item: Item, life: int) -> bool:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from django.db.models import F
+from simple_history.utils import bulk_create_with_history
 
 from connectors.contract import Connector, Kind, Option
-from connectors.models import EntitySync, FieldMapping, Integration, PicklistMapping
+from connectors.models import EntitySync, FieldMapping, Integration, PicklistMapping, changing
 from connectors.sync.rules import LEFT, RIGHT, Side
 
 
@@ -78,8 +79,9 @@ def match_options(sync: EntitySync, mapping: FieldMapping, choices: Mapping[Side
                 token=right.key,
             )  # fmt: skip
         )
-    PicklistMapping.objects.bulk_create(made)
     if made:
+        with changing("Options matched by label"):
+            bulk_create_with_history(made, PicklistMapping, default_change_reason="Options matched by label")
         # What was parked for want of these options is read again by the comprehensive run that has just found them.
         EntitySync.objects.filter(pk=sync.pk).update(revision=F("revision") + 1)
     return [

@@ -19,6 +19,10 @@ DELETED = "~deleted"  # in a base: the delete of the other side has been carried
 
 # In a base: an undo made one side's record inactive, and nothing else would make it active again.
 UNDONE_HERE = "~undone"
+# In a base: the side on which a person did not tick the removal of its record.  It stands there since nothing that happens to
+# the link rewrites a base: whatever the settings say by then, that removal waits for a person.
+UNTICKED = "~unticked"
+MARKS = frozenset({DELETED, UNDONE_HERE, UNTICKED})  # what stands in a base and is no field
 
 
 class Life(IntEnum):
@@ -65,7 +69,8 @@ class LinkState:
     revision: int = 0
     promoted: bool = False
     approved: str = ""  # a delete that a person has approved: side
-    resolution: str = ""  # a person's decision of a conflict: left or right
+    unticked: str = ""  # a removal that a person has left unticked: side
+    resolution: str | Mapping[str, str] = ""  # a person's decision of a conflict: a side, or one for each field
 
     def base_of(self, side: Side) -> CanonicalValues:
         """What this side held when both agreed."""
@@ -275,7 +280,7 @@ def _gone(link: LinkState, ctx: Context, alive: Side) -> Decision:
     if verb is Verb.ARCHIVE and link.sides[alive].life is Life.ARCHIVED:
         return _skipped("deleted", {"side": deleted})
     write = PlannedWrite(alive, verb, link.now(alive), {}, rule={"*": f"deleted on the {deleted}"})
-    if pair.on_delete == "ask" and link.approved != alive:
+    if (pair.on_delete == "ask" or link.unticked == alive) and link.approved != alive:
         return Decision(
             [write], Pending.WAITING, "waits for approval", {"verb": str(verb), "side": alive}, propose=True
         )
@@ -291,9 +296,12 @@ def _removal(pair: Pair, side: Side) -> Verb | None:
 
 def _resolve(result: Merge, link: LinkState, pair: Pair) -> None:
     """Carry out a person's decision: the chosen side's values are written to the other where they can be."""
-    winner: Side = LEFT if link.resolution == LEFT else RIGHT
-    loser = OTHER[winner]
     for name in list(result.conflicts):
+        # A field that nobody was asked about stays in conflict, and with it the record: nothing is decided by half.
+        winner = link.resolution if isinstance(link.resolution, str) else link.resolution.get(name)
+        if winner not in (LEFT, RIGHT):
+            continue
+        loser = OTHER[winner]
         if pair.by_name[name].writable(loser, creating=False):
             result.conflicts.remove(name)
             result.to[loser][name] = link.now(winner).get(name)

@@ -15,7 +15,7 @@ from connectors.sync.context import Context
 from connectors.sync.guards import Guard
 from connectors.sync.mapping import references, resolved
 from connectors.sync.matching import DISCONNECTED, ENDED, HELD, LINKED, NEW
-from connectors.sync.plan import APPROVAL, Decision, Life, LinkState, Pending, PlannedWrite, SideState, decide
+from connectors.sync.plan import APPROVAL, UNTICKED, Decision, Life, LinkState, Pending, PlannedWrite, SideState, decide
 from connectors.sync.plan import Context as PlanContext
 from connectors.sync.problems import HANDS, see
 from connectors.sync.promotions import wake
@@ -333,7 +333,7 @@ def _adopted(link: LinkState, decision: Decision, pair: Pair) -> tuple[str, dict
     staged = {s: None if sides[s].staged is None else encode(sides[s].staged) for s in (LEFT, RIGHT)}
     quirks = {s: encode(sides[s].quirk) if sides[s].quirk else "" for s in (LEFT, RIGHT)}
     if not decision.adopt and not decision.agreed:
-        return "" if link.base is None else encode(link.base), staged, quirks
+        return "" if link.base is None else encode(_marked(link, link.base)), staged, quirks
     base = {**(link.base or {}), **(decision.agreed or {})}
     for side in (LEFT, RIGHT):
         kept = decision.kept.get(side, {})
@@ -342,7 +342,18 @@ def _adopted(link: LinkState, decision: Decision, pair: Pair) -> tuple[str, dict
         }
         quirks[side] = encode(quirk) if quirk else ""
         staged[side] = rest(link.sides[side].staged, base, quirk, pair)
-    return encode(base), staged, quirks
+    return encode(_marked(link, base)), staged, quirks
+
+
+def _marked(link: LinkState, base: CanonicalValues) -> CanonicalValues:
+    """Add that a person left the removal unticked, for as long as there is one: not once both records are there again."""
+    deleted = link.unticked and any(side.life is Life.GONE for side in link.sides.values())
+    return {**base, UNTICKED: link.unticked} if deleted else base
+
+
+def _plain(values: CanonicalValues) -> CanonicalValues:
+    """Return values without the mark, which is none of a record's values."""
+    return {name: value for name, value in values.items() if name != UNTICKED} if UNTICKED in values else values
 
 
 def rest(staged: CanonicalValues | None, base: CanonicalValues, quirk: CanonicalValues, pair: Pair) -> str | None:
@@ -367,19 +378,25 @@ def link_state(row: store.Row) -> LinkState:
             version,
             modified,
             Life(life),
-            None if staged is None else decode(staged),
+            None if staged is None else _plain(decode(staged)),
             decode(quirk),
         )
-    told = decode(args)
+    told, agreed = decode(args), decode(base)
     return LinkState(
         link_id,
         key,
         sides,
-        decode(base) if base else None,
+        _plain(agreed) if base else None,
         revision,
         approved=str(told.get("approved", "")),
-        resolution=str(told.get("resolution", "")),
+        unticked=str(agreed.get(UNTICKED, "")),
+        resolution=_resolution(told.get("resolution")),
     )
+
+
+def _resolution(told: object) -> str | dict[str, str]:
+    """Return a person's decision of a conflict: one side for all fields, or one for each."""
+    return {str(name): str(side) for name, side in told.items()} if isinstance(told, dict) else str(told or "")
 
 
 def release(ctx: Context, keys: set[str]) -> int:

@@ -9,9 +9,10 @@ from datetime import date, datetime
 from django.db import transaction
 
 from connectors.contract import Connector
-from connectors.models import EntitySync, Event, FieldMapping, Integration
+from connectors.models import EntitySync, Event, Integration, changing
 from connectors.registry import connector_class
 from connectors.sync import routing
+from connectors.sync.amending import Proposal
 from connectors.sync.rules import EMPTY, LATER, LEFT, Side
 from connectors.sync.run import mark_settings_changed
 
@@ -100,9 +101,30 @@ def change(
     changed then.  `unfit` is what the caller has found already, to be told with the rest.  With a route the system is asked for
     the column's choices, so not in a transaction (raises ConnectorError).
     """
+    proposal = propose(integration, asked, route=route, unfit=unfit)
+    with changing(proposal.why), transaction.atomic():
+        locked = Integration.objects.select_for_update().get(pk=integration.pk)
+        if revision is not None and locked.revision != revision:
+            raise StalePreferences({"": f"The settings of {integration} were changed meanwhile. Look at them again."})
+        proposal.act()
+        if proposal.said:
+            Event.objects.create(
+                integration=integration,
+                code="preferences changed",
+                message="; ".join(proposal.said)[:1000],
+                actor=by[:150],
+                at=now,
+            )
+    return list(proposal.said)
+
+
+def propose(
+    integration: Integration, asked: Mapping[str, str], *, route: RouteAsked | None = None, unfit: Mapping[str, str] | None = None
+) -> Proposal:  # fmt: skip
+    """Propose what differs from what is.  Raises PreferencesError with everything that can't be, as `change` does."""
     known = {preference.key: preference for preference in read(integration)}
     wanted, problems = _wanted(known, asked)
-    columns, unroutable = _route(integration, route) if route is not None else ({}, {})
+    columns, unroutable = _route(integration, route) if route is not None else (integration.route, {})
     problems |= {**(unfit or {}), **unroutable}
     if problems:
         raise PreferencesError(problems)
@@ -110,25 +132,20 @@ def change(
         f"{known[key].group}: {known[key].label}: {_shown(known[key])} → {_shown(known[key], value)}"
         for key, value in wanted.items()
     ]
-    with transaction.atomic():
-        locked = Integration.objects.select_for_update().get(pk=integration.pk)
-        if revision is not None and locked.revision != revision:
-            raise StalePreferences({"": f"The settings of {integration} were changed meanwhile. Look at them again."})
+    routed = route is not None and columns != integration.route
+    if route is not None and routed:
+        said.append(f"Takes the records with {route.column} = {route.value}." if columns else "Takes all records.")
+
+    def act() -> None:
         for key, value in wanted.items():
             _set(integration, key, value)
-        if route is not None and columns != locked.route:
-            Integration.objects.filter(pk=integration.pk).update(route=columns)
+        if routed:
+            row = Integration.objects.get(pk=integration.pk)
+            row.route = columns
+            row.save(update_fields=["route"])
             mark_settings_changed(integration)
-            said.append(f"Takes the records with {route.column} = {route.value}." if columns else "Takes all records.")
-        if said:
-            Event.objects.create(
-                integration=integration,
-                code="preferences changed",
-                message="; ".join(said)[:1000],
-                actor=by[:150],
-                at=now,
-            )
-    return said
+
+    return Proposal(integration, tuple(said), {"preferences": wanted, "route": columns}, act, "Preferences")
 
 
 def _wanted(known: Mapping[str, Preference], asked: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -205,7 +222,8 @@ def _set(integration: Integration, key: str, value: str) -> None:
     sync = integration.entity_syncs.get(name=group)
     if name.startswith("overwrite."):
         mapping = sync.mappings.get(right=name.removeprefix("overwrite."), when__in=[LATER, EMPTY])
-        FieldMapping.objects.filter(pk=mapping.pk).update(when=LATER if value == "yes" else EMPTY)
+        mapping.when = LATER if value == "yes" else EMPTY
+        mapping.save(update_fields=["when"])
     elif name == "enabled":
         sync.enabled = value == "yes"
     elif name == "name_match":

@@ -10,10 +10,20 @@ from typing import Any
 
 import yaml
 from django.conf import settings
+from django.utils import timezone
 
 from connectors.contract import Connector
-from connectors.models import Connection, EntitySync, FieldMapping, Integration, PicklistMapping, Scope
-from connectors.sync import routing
+from connectors.models import (
+    Connection,
+    EntitySync,
+    FieldMapping,
+    Integration,
+    PicklistMapping,
+    Scope,
+    changing,
+    forget_change,
+)
+from connectors.sync import routing, schema
 from connectors.sync.compile import Described, SettingsError, compile_pairs
 from connectors.sync.picklists import Unmapped, match_picklists
 from connectors.sync.rules import LEFT, RIGHT, Side
@@ -210,14 +220,17 @@ def apply_preset(
         "realm": str(ends[LEFT].settings.get("realm", "")),
         "prefix": str(ends[RIGHT].settings.get("prefix", "syn")),
     }
+    with changing(f"Preset {preset.name} applied"):
+        return _apply(preset, name, ends, connectors, words, first_run or preset.first_run)
+
+
+def _apply(
+    preset: Preset, name: str, ends: Mapping[Side, Connection], connectors: Mapping[Side, Connector], words: Mapping[str, str],
+    first_run: str,
+) -> Applied:  # fmt: skip
     # Not one transaction: labels are asked for over HTTP.  The integration is switched off until it is whole.
     integration = Integration.objects.create(
-        name=name,
-        preset=preset.name,
-        left=ends[LEFT],
-        right=ends[RIGHT],
-        first_run=first_run or preset.first_run,
-        enabled=False,
+        name=name, preset=preset.name, left=ends[LEFT], right=ends[RIGHT], first_run=first_run, enabled=False
     )
     try:
         Scope.objects.create(integration=integration)
@@ -229,8 +242,10 @@ def apply_preset(
             raise SettingsError(problems)
         unmapped = match_picklists(integration, connectors)
         compile_pairs(integration, Described.read(integration, connectors))
+        schema.read(integration, connectors, timezone.now())  # the mappings' editor shows it
     except BaseException:
         integration.delete()
+        forget_change()
         raise
     integration.enabled = True
     integration.save(update_fields=["enabled"])

@@ -20,6 +20,8 @@ from connectors.models import (
     PicklistMapping,
     ProblemGroup,
     RecordLink,
+    changing,
+    keep_state,
 )
 from connectors.registry import UnknownSystem, connector_class
 from connectors.sync import store
@@ -274,7 +276,7 @@ def map_option(found: Missing, chosen: str, *, now: datetime, by: str) -> Pickli
     own = Option(found.key, found.label)
     left, right = (own, other) if found.side == LEFT else (other, own)
     sync = found.mapping.entity_sync
-    with transaction.atomic():
+    with changing("Missing option mapped"), transaction.atomic():
         # Under the integration's row, as every change of settings: a run marks its writes under it, too.
         Integration.objects.select_for_update().get(pk=sync.integration_id)
         there = PicklistMapping.objects.filter(field_mapping=found.mapping)
@@ -289,6 +291,7 @@ def map_option(found: Missing, chosen: str, *, now: datetime, by: str) -> Pickli
         )  # fmt: skip
         Integration.objects.filter(pk=sync.integration_id).update(revision=F("revision") + 1)
         EntitySync.objects.filter(pk=sync.pk).update(revision=F("revision") + 1)
+        keep_state(Integration.objects.get(pk=sync.integration_id))
         Event.objects.create(
             integration_id=sync.integration_id, code="option mapped", actor=by[:150], at=now,
             message=f"{sync.name}: {found.mapping.name}: {left.label} means {right.label}."[:1000],

@@ -16,7 +16,7 @@ from connectors.sync import companies, store
 from connectors.sync.context import Context
 from connectors.sync.explain import REASONS
 from connectors.sync.matching import NOTHING
-from connectors.sync.plan import DELETED, UNDONE_HERE, Life, Pending
+from connectors.sync.plan import MARKS, Life, Pending
 from connectors.sync.rules import LEFT, OTHER, RIGHT, Pair, Side, match_hashes
 from connectors.sync.values import decode, encode
 from connectors.transport import redaction
@@ -184,7 +184,7 @@ def _begin_anew(link: RecordLink, source: Side) -> None:
     # What a record is made of, but no merge looks at, is known by what was made of it.
     made = RecordChange.objects.filter(link=link, side=target, verb="create", status=RecordChange.Status.WRITTEN)
     first = made.order_by("-id").values_list("after", flat=True).first()
-    values = {name: v for name, v in {**decode(first), **now}.items() if name not in (DELETED, UNDONE_HERE)}
+    values = {name: v for name, v in {**decode(first), **now}.items() if name not in MARKS}
     match, second = match_hashes(link.entity_sync.match, values)
     own = {"match": match, "match2": second, "staged": encode(values), "quirk": ""}
     columns: dict[str, object] = {f"{source}_{name}": value for name, value in own.items()}

@@ -27,14 +27,14 @@ from connectors.models import Integration, RecordChange, RecordLink, Run, Scope
 from connectors.sync import store
 from connectors.sync.context import Context, FenceLost
 from connectors.sync.mapping import Unfit, Unlinked, references
-from connectors.sync.outcomes import Item, fingerprint, leave, park, record_outcomes
+from connectors.sync.outcomes import Item, fingerprint, leave, park, record_outcomes, spared_by
 from connectors.sync.plan import Pending
 from connectors.sync.pull import fetch_and_stage
 from connectors.sync.rules import LEFT, OTHER, RIGHT, Pair, Side
 from connectors.sync.values import CanonicalValues, decode, encode, wire_text
 
 COLUMNS = (
-    "id", "link", "verb", "key", "record_id", "after", "expect", "lost",
+    "id", "link", "verb", "key", "record_id", "after", "expect", "left_out",
     "link__key", "link__revision", "link__left_id", "link__right_id", "link_revision",
 )  # fmt: skip
 
@@ -142,7 +142,21 @@ def prepare(ctx: Context, pair: Pair, side: Side, rows: Sequence[store.Row], *, 
     ready, parked, stale, waiting = Ready(), [], [], []
     mapper = ctx.mappers[pair.id]
     for row, after in zip(rows, afters, strict=True):
-        change_id, link_id, verb, key, record_id, _, expect, _, link_key, revision, left_id, right_id, planned_on = row
+        (
+            change_id,
+            link_id,
+            verb,
+            key,
+            record_id,
+            _,
+            expect,
+            spared,
+            link_key,
+            revision,
+            left_id,
+            right_id,
+            planned_on,
+        ) = row
         if revision != planned_on:
             stale.append((change_id, link_id))
             continue
@@ -184,6 +198,7 @@ def prepare(ctx: Context, pair: Pair, side: Side, rows: Sequence[store.Row], *, 
                 values,
                 after,
                 left_out,
+                spared_by(spared),
             )
         )
     _store_refused(ctx, pair, side, parked, stale, waiting)
@@ -208,7 +223,7 @@ def _by_label(ctx: Context, pair: Pair, side: Side, unfit: Unfit) -> Unfit:
 
 def _item(
     ctx: Context, pair: Pair, side: Side, change_id: int, link_id: int, verb: str, key: str, record_id: str | None,
-    expect: str, link_key: str, values: dict[str, Value], after: CanonicalValues, left_out: frozenset[str],
+    expect: str, link_key: str, values: dict[str, Value], after: CanonicalValues, left_out: frozenset[str], spared: frozenset[str],
 ) -> Item:  # fmt: skip
     entity = pair.entity(side)
     if verb == "create":
@@ -217,7 +232,7 @@ def _item(
             values[entity.marker] = link_key
     operation = Operation(key, Verb(verb), entity.name, record_id or "", values, expect)
     kept = {name: value for name, value in after.items() if name not in left_out}
-    return Item(change_id, link_id, str(link_key), operation, kept, left_out)
+    return Item(change_id, link_id, str(link_key), operation, kept, left_out, spared)
 
 
 def _store_refused(

@@ -1,4 +1,4 @@
-"""How is a group of refused records tried again?  Block by block inside a run, in one of three ways.
+"""How are records tried again, a group of refused ones or single ones?  Block by block inside a run, in one of three ways.
 
 `same`: the write that was refused is repeated with its values, under a new key.  `plan`: planned again from what is known, by
 today's mapping.  `reread`: both records are read again, then planned.
@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
-from django.db.models import F, Max
+from django.db.models import F, Max, Q, QuerySet
 
 from connectors.contract import Verb
 from connectors.models import RecordChange, RecordLink, Run
 from connectors.sync.context import Context
+from connectors.sync.matching import HELD
 from connectors.sync.plan import Life, Pending
 from connectors.sync.pull import fetch_and_stage
 from connectors.sync.rules import LEFT, RIGHT, Pair, Side
 from connectors.sync.values import decode, encode
 
 BLOCK = 200
+# Reasons besides those of parked records that reading or planning again may end.
+PLANNED_AGAIN = ("prevented", "waits for link", "changed meanwhile")
 UNSAFE = ("outcome unknown",)  # codes after which a repeat might do the same thing twice
 THERE = (Life.LIVE, Life.ARCHIVED)
 
@@ -52,9 +55,9 @@ def release(ctx: Context) -> None:
     how = How(str(asked["how"]))
     while True:
         asked = ctx.run.progress["retry"]
-        rows = RecordLink.objects.filter(problem=asked["problem"], pending=Pending.PARKED, scope=ctx.scope.pk, ended=0)
         last = int(str(asked.get("last", 0)))
-        block = list(rows.filter(id__gt=last, id__lte=_top(ctx, str(asked["problem"]))).order_by("id")[:BLOCK])
+        block = list(_rows(ctx, asked).filter(id__gt=last, scope=ctx.scope.pk, ended=0).order_by("id")[:BLOCK])
+        asked = ctx.run.progress["retry"]
         if how is How.SAME:
             _repeat(ctx, block)
         else:
@@ -71,6 +74,15 @@ def release(ctx: Context) -> None:
         ctx.check_slice()
 
 
+def _rows(ctx: Context, asked: Mapping[str, object]) -> QuerySet[RecordLink]:
+    """Return the records that were asked for: single ones, or those that stand still for one cause."""
+    ids = asked.get("links")
+    if isinstance(ids, list):
+        return RecordLink.objects.filter(pk__in=ids).exclude(pending=Pending.PLANNED).exclude(state=HELD)
+    problem = str(asked["problem"])
+    return RecordLink.objects.filter(problem=problem, pending=Pending.PARKED, id__lte=_top(ctx, problem))
+
+
 def _top(ctx: Context, problem: str) -> int:
     """Return the last record of the group when its retry began: what is parked again on the way is not tried for ever."""
     asked = ctx.run.progress["retry"]
@@ -84,10 +96,12 @@ def _plan_again(ctx: Context, block: Sequence[RecordLink]) -> None:
     with ctx.transaction("retry problem"):
         for link in block:
             # By two, as every decision of a person: a planner that read the link just before must not overwrite it.
-            RecordLink.objects.filter(pk=link.pk, revision=link.revision, pending=Pending.PARKED).update(
+            again = Q(pending=Pending.PARKED) | Q(reason__in=PLANNED_AGAIN)
+            RecordLink.objects.filter(again, pk=link.pk, revision=link.revision).update(
                 pending=int(Pending.DIRTY),
                 reason="changed",
                 args="",
+                waits_on=None,
                 revision=F("revision") + 2,
                 touched_run=ctx.run.pk,
             )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db.models import Count, F, Q
 
 from connectors.contract import Unanswered
-from connectors.models import EntitySync, Integration, RecordChange, RecordLink, Run, Scope
+from connectors.models import EntitySync, Integration, RecordChange, RecordLink, Run, Scope, keep_state
 from connectors.sync import retrying
 from connectors.sync.checking import begin_check, end_listing, report_check
 from connectors.sync.context import Context, EmptySide, FenceLost, Interrupted
@@ -17,6 +17,20 @@ from connectors.sync.plan import Pending
 from connectors.sync.planning import check_guards, plan
 from connectors.sync.problems import clear
 from connectors.sync.promotions import close_promotions
+from connectors.sync.proposals import (
+    CHANGED,
+    count_changes,
+    count_proposals,
+    counted,
+    fixed_fields,
+    result_of,
+    result_words,
+    withhold,
+)
+from connectors.sync.proposals import CHECK_KEPT as CHECK_KEPT
+from connectors.sync.proposals import PREVIEW_KEPT as PREVIEW_KEPT
+from connectors.sync.proposals import approve as approve
+from connectors.sync.proposals import decide_proposals as decide_proposals
 from connectors.sync.pull import pull
 from connectors.sync.push import push
 from connectors.sync.settle import settle
@@ -24,9 +38,6 @@ from connectors.sync.undo import again, count_undo, look_again, plan_undo, summa
 from connectors.sync.world import World
 
 logger = logging.getLogger(__name__)
-CHANGED = "The record has changed since the preview; look at it again."
-PREVIEW_KEPT = timedelta(hours=1)  # DESIGN 9.7
-CHECK_KEPT = timedelta(days=7)  # until the next weekly one; what has changed by then bounces anyway
 MOST_PASSES = 12  # of plan and push: as deep as references between records may be nested
 OUTCOMES = {
     Pending.WAITING: "waiting",
@@ -39,9 +50,11 @@ OUTCOMES = {
 def start_run(
     scope: Scope, world: World, *, mode: str = "delta", purpose: str = "sync", entities: list[str] | None = None,
     asked_by: object = None, aside: Sequence[int] = (), undoes: Run | None = None, retry: object = None,
+    only: object = None,
 ) -> Run:  # fmt: skip
     """Begin a run: it takes the scope's fence, so that an older run writes nothing more.
 
+    `only`: the one link whose writes an undo takes back.
     `aside` are runs over reports between two slices, which go on after this one; any other unfinished run is over.
     """
     Scope.objects.filter(pk=scope.pk).update(fence=F("fence") + 1)
@@ -60,7 +73,11 @@ def start_run(
         purpose=purpose,
         entities=entities or [],
         settings_revision=fresh.integration.revision,
-        progress={"wanted": fresh.full_wanted, **({"retry": retry} if retry else {})},
+        progress={
+            "wanted": fresh.full_wanted,
+            **({"retry": retry} if retry else {}),
+            **({"only": only} if only else {}),
+        },
         fence=scope.fence,
         started_at=world.now(),
         asked_by=asked_by,  # type: ignore[misc]
@@ -267,7 +284,11 @@ def accept_guard(run: Run, now: datetime) -> None:
 
 def _finish_preview(ctx: Context) -> None:
     run = ctx.run
-    run.counts = {**run.counts, **count_outcomes(run)}
+    run.counts = {**run.counts, **count_outcomes(run), "proposals": count_proposals(run)}
+    run.progress = {
+        **run.progress,
+        "fixed": fixed_fields(ctx.acting),
+    }  # asked here: it takes what both systems describe
     _count_requests(ctx)
     run.guard = {"tripped": tripped} if (tripped := check_guards(ctx)) else {}
     something = RecordChange.objects.filter(run=run, status="proposed").exists()
@@ -293,6 +314,11 @@ def _finish(ctx: Context) -> None:
     run.counts = {**run.counts, **count_outcomes(run)}
     if run.purpose == Run.Purpose.UNDO:
         run.counts["undo"] = count_undo(run)
+    if run.counts["entities"]:
+        run.counts["changes"] = count_changes(run)
+    if run.approved_at:
+        run.counts["result"] = result_of(run)
+        withhold([run.pk])
     run.phase, run.finished_at = Run.Phase.DONE, now
     with ctx.transaction("finish"):
         Run.objects.filter(pk=run.pk).update(
@@ -327,7 +353,7 @@ def count_outcomes(run: Run) -> dict[str, object]:
     touched = list(rows)
     if not touched:
         return {"entities": {}, "adds_up": True}
-    written = _written(run)
+    written, inactive = _written(run)
     names = dict(EntitySync.objects.filter(integration=run.integration_id).values_list("pk", "name"))
     for sync_id, pending, total in touched:
         counts = entities.setdefault(names[sync_id], _zero())
@@ -340,8 +366,10 @@ def count_outcomes(run: Run) -> dict[str, object]:
     for sync_id, by_side in written.items():
         counts = entities.setdefault(names[sync_id], _zero())
         counts["written"] = by_side
-        total = sum(sum(verbs.values()) for verbs in by_side.values())
-        counts["agreed"] = int(str(counts["agreed"])) - total
+        skipped = inactive.get(sync_id, 0)
+        total_written = sum(sum(verbs.values()) for verbs in by_side.values())
+        counts["agreed"] = int(str(counts["agreed"])) - total_written + skipped
+        counts["skipped"] = int(str(counts["skipped"])) - skipped
     return {"entities": entities, "adds_up": all(_adds_up(counts) for counts in entities.values())}
 
 
@@ -353,26 +381,39 @@ def _zero() -> dict[str, object]:
     }  # fmt: skip
 
 
-def _written(run: Run) -> dict[int, dict[str, dict[str, int]]]:
-    """Count agreed links that were written in this run: by side, or "both", and by the weightiest verb."""
+# A record that was made inactive in place of a delete: its link stays, and says so, but this run has carried it out.
+REMOVED = Q(link__pending=Pending.SKIPPED, link__reason="deleted", verb="archive", after="")
+
+
+def _written(run: Run) -> tuple[dict[int, dict[str, dict[str, int]]], dict[int, int]]:
+    """Count links that were written in this run: by side, or "both", and by the weightiest verb.
+
+    Also how many of them, by entity sync, were made inactive for a delete: their links are skipped from now on.
+    """
     rows = (
-        RecordChange.objects.filter(run=run, status="written", link__touched_run=run.pk, link__pending__isnull=True)
+        RecordChange.objects.filter(
+            Q(link__pending__isnull=True) | REMOVED, run=run, status="written", link__touched_run=run.pk
+        )
         .values("entity_sync", "link")
         .annotate(
             lefts=Count("id", filter=Q(side="left")),
             rights=Count("id", filter=Q(side="right")),
             deletes=Count("id", filter=Q(verb="delete")),
             creates=Count("id", filter=Q(verb="create")),
+            inactive=Count("id", filter=REMOVED),
         )
         .order_by()
     )
     found: dict[int, dict[str, dict[str, int]]] = {}
+    inactive: dict[int, int] = {}
     for row in rows.iterator(chunk_size=2000):
         verbs = found.setdefault(row["entity_sync"], _zero()["written"])  # type: ignore[arg-type]
         side = "both" if row["lefts"] and row["rights"] else "left" if row["lefts"] else "right"
-        verb = "deleted" if row["deletes"] else "created" if row["creates"] else "updated"
+        removed = row["deletes"] or row["inactive"]
+        verb = "deleted" if removed else "created" if row["creates"] else "updated"
         verbs[side][verb] += 1
-    return found
+        inactive[row["entity_sync"]] = inactive.get(row["entity_sync"], 0) + bool(row["inactive"])
+    return found, inactive
 
 
 def _adds_up(counts: dict[str, object]) -> bool:
@@ -382,66 +423,14 @@ def _adds_up(counts: dict[str, object]) -> bool:
     return int(str(counts["touched"])) == total + rest and int(str(counts["agreed"])) >= 0
 
 
-def approve(run: Run, now: datetime, by: object = None, *, accept_guard: bool = False) -> tuple[int, int]:
-    """Approve a preview: exactly its proposals become planned writes of the same run.
-
-    Returns (approved, bounced): a record that has changed since goes back for review.  Raises ValueError where the run is no
-    preview that waits, or is older than an hour (DESIGN 9.7).
-    """
-    if run.phase != Run.Phase.PROPOSED:
-        raise ValueError(f"Run {run.pk} does not wait for approval; it is {run.get_phase_display().lower()}.")
-    check = run.purpose == Run.Purpose.CHECK
-    if run.finished_at is not None and now - run.finished_at > (CHECK_KEPT if check else PREVIEW_KEPT):
-        age = "a week" if check else "an hour"
-        raise ValueError(f"{run} is older than {age}. Make a new one: the systems may have moved on.")
-    if run.guard.get("tripped") and not accept_guard:
-        raise ValueError(f"A guard warns: {' '.join(run.guard['tripped'])} Approve it all the same only after a look.")
-    proposals = RecordChange.objects.filter(run=run, status="proposed")
-    bounced = 0
-    approved: list[int] = []
-    rows = proposals.order_by("id").values_list("id", "link_id", "side", "link_revision", "link__revision")
-    stale: list[int] = []
-    begun: set[tuple[int, str]] = set()
-    for change_id, link_id, side, planned_on, revision in rows.iterator(chunk_size=2000):
-        if planned_on != revision:
-            stale.append(change_id)
-        elif run.purpose != Run.Purpose.UNDO or (link_id, side) not in begun:  # a second write follows the first
-            approved.append(change_id)
-            begun.add((link_id, side))
-    for start in range(0, len(stale), 500):
-        bounced += RecordChange.objects.filter(pk__in=stale[start : start + 500]).update(
-            status="superseded", message=CHANGED
-        )
-    scope = run.scope
-    Scope.objects.filter(pk=scope.pk).update(fence=F("fence") + 1)
-    scope.refresh_from_db()
-    for start in range(0, len(approved), 500):
-        block = approved[start : start + 500]
-        RecordChange.objects.filter(pk__in=block).update(status="planned", open=1, fence=scope.fence)
-        # What an earlier undo holds stays held, whatever becomes of this write.
-        RecordLink.objects.filter(changes__in=block).exclude(state=RecordLink.State.HELD).update(
-            pending=int(Pending.PLANNED), reason="planned"
-        )
-    Run.objects.filter(pk=run.pk).update(
-        phase=Run.Phase.PUSH, approved_at=now, approved_by=by, fence=scope.fence, finished_at=None
-    )
-    run.refresh_from_db()
-    return len(approved), bounced
-
-
-def decide_proposals(run: Run, ids: list[int], *, drop: bool, by: object = None) -> int:
-    """Untick (or tick again) proposals of a preview.  Returns how many."""
-    source, target = ("proposed", "dropped") if drop else ("dropped", "proposed")
-    return RecordChange.objects.filter(run=run, pk__in=ids, status=source).update(status=target, decided_by=by)
-
-
 def mark_settings_changed(integration: Integration, sync: EntitySync | None = None) -> None:
     """Raise revisions in the transaction of a settings change: queued and running writes stop, links are read again."""
     Integration.objects.filter(pk=integration.pk).update(revision=F("revision") + 1)
     syncs = EntitySync.objects.filter(integration=integration)
     (syncs.filter(pk=sync.pk) if sync else syncs).update(revision=F("revision") + 1)
-    revision = Integration.objects.values_list("revision", flat=True).get(pk=integration.pk)
-    Scope.objects.filter(integration=integration).update(full_wanted=f"settings changed (revision {revision})")
+    raised = Integration.objects.get(pk=integration.pk)
+    keep_state(raised)
+    Scope.objects.filter(integration=integration).update(full_wanted=f"settings changed (revision {raised.revision})")
 
 
 def problems_in(counts: dict[str, object]) -> int:
@@ -465,5 +454,10 @@ def describe(run: Run) -> str:
         for name in ("parked", "conflict", "waiting", "skipped")
     }
     written = sum(sum(sum(v.values()) for v in c["written"].values()) for c in entities.values())
-    notes = [f"{count} {name}" for name, count in totals.items() if count]
-    return f"{head}: {written} written" + (f", with {', '.join(notes)}" if notes else "")
+    if run.phase == Run.Phase.PROPOSED and "proposals" in run.counts:
+        return f"{head}: {counted(run, 'all')} proposed, {counted(run, 'ticked')} ticked"
+    if run.approved_at is not None and "approved" in run.counts and "result" not in run.counts:
+        return f"{head}: {run.counts['approved']} approved"
+    notes = [f"{count} {'in conflict' if name == 'conflict' else name}" for name, count in totals.items() if count]
+    told = result_words(run.counts["result"]) if "result" in run.counts else f"{written} written"
+    return f"{head}: {told}" + (f", with {', '.join(notes)}" if notes else "")

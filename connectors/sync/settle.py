@@ -9,7 +9,7 @@ from connectors.contract import Batch, Operation, Outcome, PermanentError, Recor
 from connectors.models import RecordChange, RecordLink
 from connectors.sync.context import Context
 from connectors.sync.matching import HELD
-from connectors.sync.outcomes import Item, fingerprint, park, record_outcomes
+from connectors.sync.outcomes import Item, fingerprint, park, record_outcomes, spared_by
 from connectors.sync.plan import Pending
 from connectors.sync.push import deliver
 from connectors.sync.rules import LEFT, RIGHT, Pair, Side
@@ -113,7 +113,7 @@ def _item(change: RecordChange, side: Side, entity: str, safe: Safe) -> Item:
         record_id = change.key if safe is Safe.CLIENT_ID else ""
     operation = Operation(change.key, Verb(change.verb), entity, record_id, values, change.expect)
     after = decode(change.after)
-    return Item(change.pk, change.link_id, change.link.key, operation, after)
+    return Item(change.pk, change.link_id, change.link.key, operation, after, spared=spared_by(change.left_out))
 
 
 def _look_up(ctx: Context, pair: Pair, side: Side, items: list[Item]) -> list[Item]:

@@ -57,7 +57,7 @@ class Prepared:
         sql, params = self._build(*given, **options).query.sql_with_params()
         places = []
         for param in params:
-            number = int(param) - 2_000_000_000 if str(param).isdigit() else -1
+            number = int(param) - 2_000_000_000 if str(param).isdecimal() else -1
             places.append((number if number >= 0 else -1, param))
         return sql, places
 

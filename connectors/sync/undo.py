@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from django.db.models import Exists, Min, OuterRef
+from django.db.models import Exists, Min, OuterRef, QuerySet
 
 from connectors.contract import Ref, Verb
 from connectors.models import RecordChange, RecordLink, Run
@@ -18,6 +18,7 @@ from connectors.sync.mapping import Unfit, Unlinked, references
 from connectors.sync.matching import DISCONNECTED, ENDED, HELD
 from connectors.sync.plan import Life, LinkState, Pending
 from connectors.sync.planning import COLUMNS, link_state
+from connectors.sync.proposals import supersede
 from connectors.sync.pull import LOOK_UP, read_changes
 from connectors.sync.rules import LEFT, RIGHT, Pair, Side
 from connectors.sync.stage import Staging
@@ -71,11 +72,13 @@ def plan_undo(ctx: Context) -> None:
     if not run.progress.get("read"):
         read_changes(ctx)
         with ctx.transaction("begin undo"):
-            RecordChange.objects.filter(
+            earlier = RecordChange.objects.filter(
                 run__purpose=Run.Purpose.UNDO, run__undoes=run.undoes_id, status__in=[S.PROPOSED, S.DROPPED]
-            ).exclude(run=run).update(status=S.SUPERSEDED, message="A newer undo looked again.")
+            )
+            supersede(_wanted(run, earlier.exclude(run=run)), "A newer undo looked again.")
         run.progress = {**run.progress, "read": True}
-    written = RecordChange.objects.filter(run=run.undoes, status=S.WRITTEN).exclude(_taken_back(run.undoes))
+    written = _wanted(run, RecordChange.objects.filter(run=run.undoes, status=S.WRITTEN))
+    written = written.exclude(_taken_back(run.undoes))
     # What is proposed says how far an earlier slice or worker came: all of a block, or nothing.
     last = RecordChange.objects.filter(run=run).aggregate(last=Min("undoes"))["last"]
     while True:
@@ -87,6 +90,21 @@ def plan_undo(ctx: Context) -> None:
         last = block[-1][0]
         ctx.check_slice()
     _keep_referred(ctx)
+
+
+def _wanted(run: Run, rows: QuerySet[RecordChange]) -> QuerySet[RecordChange]:
+    """Narrow changes to the one record that an undo was asked for, where it was."""
+    only = run.progress.get("only")
+    return rows if only is None else rows.filter(link=only)
+
+
+def last_write(link: RecordLink) -> RecordChange | None:
+    """Return the newest write of a record that an undo could take back: not one of an undo, nor one taken back already."""
+    written = RecordChange.objects.filter(link=link, status=S.WRITTEN).exclude(run__purpose=Run.Purpose.UNDO)
+    back = RecordChange.objects.filter(
+        run__undoes=OuterRef("run"), status=S.WRITTEN, link=OuterRef("link"), side=OuterRef("side")
+    )
+    return written.exclude(Exists(back)).select_related("run__integration", "run__scope").order_by("-id").first()
 
 
 def _propose(ctx: Context, newest: Mapping[Target, int]) -> None:

@@ -41,7 +41,8 @@ def _failed(now: datetime) -> list[Fact]:
     """Syncs that failed after their last retry and have not succeeded since, and other jobs alike."""
     succeeded = Job.objects.filter(scope=OuterRef("scope"), status_reason=S.SUCCEEDED).order_by("-id")
     jobs = Job.objects.filter(scope__isnull=False).annotate(good=Subquery(succeeded.values("finished_at")[:1]))
-    wrong = Q(status_reason=S.FAILED, finished_at__gt=now - LOOK_BACK) & _after_good("finished_at")
+    # What a person has set aside is known.
+    wrong = Q(status_reason=S.FAILED, finished_at__gt=now - LOOK_BACK, aside_at=None) & _after_good("finished_at")
     # What a person has just pressed Retry for is not mended by that.
     wrong |= Q(round__gt=0, status_reason__in=OPEN) & _after_good("created_at")
     by_scope = jobs.filter(wrong).values("scope").annotate(n=Count("id"), last=Max("id"))
@@ -55,7 +56,7 @@ def _failed(now: datetime) -> list[Fact]:
         number, row = counts.get(scope.pk, (0, 0))[0], rows.get(scope.pk)
         error = errors.get(scope.pk) or scope.last_error
         text = (
-            f"{scope}: {number} failed job{'s'[: number != 1]}" if number else f"{scope}: {scope.failures} failed tries"
+            f"{scope}: {number} failed job{'s'[: number != 1]}" if number else f"{scope}: {scope.failures} failed runs"
         )
         stage = ""
         if row is not None and row.paused_at is not None:
@@ -72,7 +73,9 @@ def _after_good(moment: str) -> Q:
 
 def _failed_others(now: datetime) -> list[Fact]:
     # Not the alerts' own messages: one that can't be delivered must not make the next.
-    others = Job.objects.filter(scope__isnull=True, status_reason=S.FAILED, finished_at__gt=now - LOOK_BACK)
+    others = Job.objects.filter(
+        scope__isnull=True, status_reason=S.FAILED, finished_at__gt=now - LOOK_BACK, aside_at=None
+    )
     failed = (
         others.exclude(type="alert message").values("type").annotate(n=Count("id"), last=Max("finished_at")).order_by()
     )

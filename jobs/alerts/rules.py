@@ -40,6 +40,7 @@ class Known:
     resolved: bool
     told_count: int  # 0: nobody was told yet
     told_stage: str
+    acknowledged: bool = False  # somebody said that they know
 
     @property
     def told(self) -> bool:
@@ -96,7 +97,7 @@ def next_letter(name: str, alerts: Sequence[Known], told: Told, now: datetime, *
     all_clear = not any(alert.told for alert in open_now)
     if over and (all_clear or told.cleared_at is None or now - told.cleared_at >= HOUR):
         return _over(name, over, still=len(open_now))
-    standing = [alert for alert in open_now if alert.opened_at <= digest_at - HOUR]
+    standing = [alert for alert in open_now if alert.opened_at <= digest_at - HOUR and not alert.acknowledged]
     if standing and (told.digest_on is None or told.digest_on < digest_at.date()):
         return _digest(name, standing)
     return None

@@ -54,6 +54,8 @@ def _compare(rule: AlertRule, there: list[Alert], found: list[Fact], now: dateti
         if fact is None:
             alert.resolved_at = now
         else:
+            if fact.stage != alert.stage:  # it got worse, or is another matter: whoever knew does not know that
+                alert.acknowledged_at, alert.acknowledged_by = None, ""
             alert.text, alert.stage, alert.count, alert.last_seen = fact.text[:1000], fact.stage, fact.count, now
         alert.save()
     new = [
@@ -69,7 +71,7 @@ def _compare(rule: AlertRule, there: list[Alert], found: list[Fact], now: dateti
 def _known(alert: Alert) -> Known:
     return Known(
         alert.cause, alert.text, alert.count, alert.stage, alert.opened_at, alert.resolved_at is not None, alert.told_count,
-        alert.told_stage,
+        alert.told_stage, alert.acknowledged_at is not None,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from django.db import InterfaceError, OperationalError
 
 from connectors.contract import AuthError, Connector, ConnectorError, PermanentError, QuotaExhausted
 from connectors.models import Connection, RecordChange, Run, Scope
-from connectors.sync import bulk
+from connectors.sync import bulk, drift
 from connectors.sync.compile import SettingsError
 from connectors.sync.context import FenceLost
 from connectors.sync.picklists import match_picklists
@@ -28,6 +28,7 @@ from jobs.dispatch import UNUSABLE
 from jobs.handlers import Answer, Finished, NotApplicable, Sliced, Snoozed
 from jobs.housekeeping import failing
 from jobs.models import Job, JobQuerySet
+from jobs.retries import REPEATED, classify
 from jobs.syncing import first_is_preview, switched_off
 
 logger = logging.getLogger(__name__)
@@ -80,22 +81,22 @@ class SyncHandler:
             except FenceLost:
                 return Sliced()  # the settings changed under way: the next slice plans by the new ones
             except SettingsError as error:
-                _failed(run, scope, str(error), context)
+                _failed(run, scope, str(error), context, counts=True)
+                _look_at_schema(run, world)
                 raise PermanentError(str(error)) from error
             except AuthError as error:
                 # The connection tells its own trouble: it is not counted against each integration, too.
                 _failed(run, scope, str(error), context, counts=not _find_the_refused(run))
                 raise
             except ConnectorError as error:
-                # A quota that is used up is no failure: it comes back by itself.
-                _failed(run, scope, str(error), context, counts=not isinstance(error, QuotaExhausted))
+                _failed(run, scope, str(error), context, counts=probe or _for_good(error, context))
                 if probe:
                     raise PermanentError(f"The daily try failed: {error}", code=error.code) from error
                 raise
             except (LeaseLost, JobCancelled, OperationalError, InterfaceError):
                 raise  # nothing that the integration has done
             except Exception as error:
-                _failed(run, scope, f"unexpected {type(error).__name__}; the job's page has more", context)
+                _failed(run, scope, f"unexpected {type(error).__name__}; the job's page has more", context, counts=True)
                 raise
             finally:
                 log.flush()
@@ -147,6 +148,7 @@ def _run(context: JobContext, scope: Scope, world: World) -> Run:
         asked_by=User.objects.filter(pk=context.created_by_id).first() if context.created_by_id else None,
         undoes=Run.objects.filter(pk=int(str(context.params.get("undoes") or 0))).first(),
         retry=context.params.get("retry"),
+        only=context.params.get("only"),
         aside=[pk for pk in _unfinished(scope).values_list("run", flat=True) if pk is not None],
     )
     context.set_run(run.pk)
@@ -154,14 +156,36 @@ def _run(context: JobContext, scope: Scope, world: World) -> Run:
 
 
 def _match_picklists(run: Run, world: World) -> None:
-    """New options find their partners by label before everything is read again."""
+    """New options find their partners by label before everything is read again, and what the mappings need is looked at."""
     integration = run.integration
-    match_picklists(integration, {LEFT: world.connect(integration.left), RIGHT: world.connect(integration.right)})
+    connectors = {LEFT: world.connect(integration.left), RIGHT: world.connect(integration.right)}
+    drift.look_if_due(integration, connectors, world.now())
+    match_picklists(integration, connectors)
     run.progress = {**run.progress, "picklists": True}
     Run.objects.filter(pk=run.pk).update(progress=run.progress)
 
 
-def _failed(run: Run, scope: Scope, error: str, context: JobContext, *, counts: bool = True) -> None:
+def _look_at_schema(run: Run, world: World) -> None:
+    """The settings don't fit what the systems describe: since when, and what has gone, is kept for the mappings' pages."""
+    integration = run.integration
+    try:
+        connectors = {LEFT: world.connect(integration.left), RIGHT: world.connect(integration.right)}
+        drift.look_if_due(integration, connectors, world.now())
+    except ConnectorError as error:
+        logger.warning("the schema of integration %s could not be looked at: %s", integration.pk, error)
+
+
+def _for_good(error: ConnectorError, context: JobContext) -> bool:
+    """Whether the job gives up: an outage that a later try of it gets over is no failure of the integration.
+
+    Nor is a quota that is used up: it comes back by itself.
+    """
+    if isinstance(error, QuotaExhausted):
+        return False
+    return context.last_try or classify(error) not in REPEATED
+
+
+def _failed(run: Run, scope: Scope, error: str, context: JobContext, *, counts: bool) -> None:
     Run.objects.filter(pk=run.pk).update(error=error[:500])
     if counts:
         failing.failed(scope, error, now=context.now())

@@ -17,6 +17,8 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Field, ForeignKey, Model
 
+from connectors.models import changing
+
 VERSION = 1
 KEEP = "keep"
 ENV = "env:"
@@ -135,7 +137,7 @@ def take(
 ) -> Difference:
     """Make the hub what the text says, all of it or nothing.  Raises ConfigRefused with every problem at once."""
     content = _parsed(text, kinds)
-    with transaction.atomic():
+    with changing("Configuration imported"), transaction.atomic():
         importer = _Importer()
         for kind in kinds:
             importer.rows(kind, content.get(kind.word) or [], None, "")

@@ -41,7 +41,7 @@ def step(failures: int, since: datetime, now: datetime, *, warned: bool) -> Step
 
 
 def failed(scope: Scope, error: str, *, now: datetime) -> None:
-    """Count one more failure in a row, and warn or pause where that is due."""
+    """Count one more run in a row that failed for good, and warn or pause where that is due."""
     with transaction.atomic():
         Scope.objects.filter(pk=scope.pk).update(failures=F("failures") + 1, last_error=error[:500])
         failures = Scope.objects.values_list("failures", flat=True).get(pk=scope.pk)
@@ -56,7 +56,7 @@ def failed(scope: Scope, error: str, *, now: datetime) -> None:
         match step(failures, row.since, now, warned=row.warned_at is not None):
             case Step.WARN:
                 row.warned_at = now
-                _tell(scope, "warning", "failing", f"{failures} tries in a row failed: {error}", now)
+                _tell(scope, "warning", "failing", f"{failures} runs in a row failed: {error}", now)
             case Step.PAUSE:
                 _pause(row, failures, error, now)
         row.save()

@@ -73,13 +73,13 @@ def _old_failed(cut: datetime) -> QuerySet[Job]:
     )
     same = Q(scope=OuterRef("scope")) | Q(repeat_of=OuterRef("pk"))
     same |= Q(dedupe_key=OuterRef("dedupe_key")) & ~Q(dedupe_key="")
-    old = Job.objects.filter(status_reason=S.FAILED, finished_at__lt=cut)
+    old = Job.objects.filter(status_reason=S.FAILED, finished_at__lt=cut, aside_at=None)
     return old.filter(Exists(later.filter(same)))
 
 
 def _old_jobs(cut: datetime) -> QuerySet[Job]:
     done = [status.value for status in FINISHED if status is not S.FAILED]
-    return Job.objects.filter(status_reason__in=done, finished_at__lt=cut)
+    return Job.objects.filter(status_reason__in=done, finished_at__lt=cut, aside_at=None)  # set aside: kept
 
 
 def _old_runs(cut: datetime) -> QuerySet[Run]:

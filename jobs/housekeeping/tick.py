@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from jobs import clock, dispatch
+from jobs import clock, dispatch, pauses
 from jobs.housekeeping import failing
 from jobs.models import Job
 from jobs.states import Priority
@@ -15,8 +15,9 @@ PURGE_EVERY = timedelta(days=1)
 
 
 def tick() -> None:
-    """Look after integrations that keep failing, and ask for the daily purge."""
+    """Look after integrations that keep failing and pauses that are over, and ask for the daily purge."""
     now = clock.now()
+    pauses.expire(now)
     failing.recover(now)
     failing.probe(now)
     ask_for_purge(now)

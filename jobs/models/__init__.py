@@ -10,11 +10,11 @@ from jobs.models.job import (
     Job,
     JobQuerySet,
     JobTransition,
-    Pause,
     WorkerHeartbeat,
     name_of,
     new_token,
 )
+from jobs.models.pause import Pause
 
 if TYPE_CHECKING:
     from jobs.models.job import Person as Person

@@ -85,6 +85,8 @@ class Alert(models.Model):
     told_count = models.PositiveIntegerField(default=0)  # as the last message said; 0: not told yet
     told_stage = models.CharField(max_length=40, blank=True)
     told_resolved = models.BooleanField(default=False)
+    acknowledged_at = models.DateTimeField(null=True, blank=True)  # somebody knows: no daily digest repeats it
+    acknowledged_by = models.CharField(max_length=150, blank=True)
 
     class Meta:
         constraints = [
@@ -93,6 +95,7 @@ class Alert(models.Model):
             )
         ]
         indexes = [models.Index(F("opened_at").desc(), name="alert_newest")]
+        permissions = [("operate_alert", "Can acknowledge alerts")]
 
     def __str__(self) -> str:
         return self.text

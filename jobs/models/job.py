@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import IntegrityError, models, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 
 from jobs import clock
 from jobs.states import (
@@ -60,6 +60,40 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Jobs that a worker has or is about to take.  By the nullable column, which the partial index hangs on."""
         return self.filter(lease_until__isnull=False)
 
+    def move_many(
+        self, new: StatusReason, *, actor: Actor, by: Person = None, reason: str = "", more_rounds: bool = False,
+        **changes: Any,
+    ) -> list[int]:  # fmt: skip
+        """Move all jobs of this queryset that the table lets go there, in one transaction; return their ids.
+
+        As `move_to`, with one UPDATE and one row of history for each.  Raises AlreadyOpen, and then has moved none, where
+        an open job has one of their dedupe keys.
+        """
+        at = clock.now()
+        olds = [old for old in StatusReason if may_move(old, new, actor)]
+        try:
+            with transaction.atomic():
+                rows = list(self.filter(status_reason__in=olds).select_for_update().order_by("id"))
+                before = {job.pk: job.status for job in rows}
+                fields = {**_columns_of(new, at, changes.get("run_at")), **changes, "status_reason": new}
+                if more_rounds:
+                    fields["round"] = F("round") + 1
+                # Asked again: a database without row locks (SQLite) has only the transaction.
+                moving = Job.objects.filter(pk__in=before, status_reason__in=olds)
+                if moving.update(**fields) != len(rows):
+                    raise IllegalTransition("Some of the jobs changed at this very moment. Try again.")
+                lines = [
+                    JobTransition(
+                        job=job, from_status=before[job.pk], to_status=new, actor=actor, by=name_of(by),
+                        reason=reason[:500], attempt=changes.get("attempt", job.attempt), at=at,
+                    )
+                    for job in rows
+                ]  # fmt: skip
+                JobTransition.objects.bulk_create(lines, batch_size=500)
+        except IntegrityError as error:
+            raise AlreadyOpen("another open job has the key of one of them") from error
+        return list(before)
+
     def ready(self, at: datetime) -> JobQuerySet:
         """Jobs that are due, in the order in which they are handed out."""
         return self.filter(ready_at__isnull=False, ready_at__lte=at).order_by("priority", "run_at", "id")
@@ -101,7 +135,9 @@ class Job(models.Model):
     error_message = models.CharField(max_length=1000, blank=True)
     fingerprint = models.CharField(max_length=40, blank=True)  # groups failures that look alike
     run = models.ForeignKey("connectors.Run", null=True, blank=True, on_delete=models.SET_NULL, related_name="jobs")
-    scope = models.ForeignKey("connectors.Scope", null=True, blank=True, on_delete=models.SET_NULL, related_name="jobs")
+    scope = models.ForeignKey(
+        "connectors.Scope", null=True, blank=True, on_delete=models.SET_NULL, related_name="jobs", db_index=False
+    )
     object_ref = models.CharField(max_length=200, blank=True)  # the business record it is about
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="children")
     repeat_of = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="repeats")
@@ -111,6 +147,11 @@ class Job(models.Model):
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
+    wait_ms = models.PositiveBigIntegerField(null=True, blank=True)  # due, until a worker began with it the first time
+    ran_ms = models.PositiveBigIntegerField(default=0)  # in the hands of workers: without the waits between tries
+    aside_at = models.DateTimeField(null=True, blank=True)  # a person has set it aside: kept, and no trouble any more
+    aside_by = models.CharField(max_length=_ACTOR_LENGTH, blank=True)
+    aside_note = models.CharField(max_length=500, blank=True)
 
     objects = JobQuerySet.as_manager()
 
@@ -139,7 +180,11 @@ class Job(models.Model):
             # The last jobs of one service.
             models.Index(fields=["object_ref", "-id"], name="job_by_object", condition=~Q(object_ref="")),
             models.Index(fields=["type", "-id"], name="job_by_type"),
+            models.Index(fields=["scope", "-id"], name="job_by_scope"),
             models.Index(fields=["fingerprint"], name="job_fingerprint", condition=~Q(fingerprint="")),
+            models.Index(fields=["error_class", "-id"], name="job_by_error", condition=~Q(error_class="")),
+            # The figures of the last day.
+            models.Index(fields=["-finished_at"], name="job_finished", condition=Q(finished_at__isnull=False)),
         ]
         permissions = [("retry_job", "Can retry or run jobs"), ("cancel_job", "Can cancel jobs")]
 
@@ -180,7 +225,7 @@ class Job(models.Model):
         if not may_move(old, new, actor):
             raise IllegalTransition(f"{old.label} -> {new.label} is not for the {actor.label.lower()}")
         at = clock.now()
-        fields = {**self._columns_of(new, at, changes), **changes, "status_reason": new}
+        fields = {**_columns_of(new, at, changes.get("run_at", self.run_at)), **changes, "status_reason": new}
         rows = Job.objects.filter(pk=self.pk, status_reason=old)
         try:
             with transaction.atomic():
@@ -196,16 +241,17 @@ class Job(models.Model):
                 raise LockHeld(f"another job is running under the lock {self.lock_key}") from error
             raise AlreadyOpen(f"another open job has the key {self.dedupe_key}") from error
 
-    def _columns_of(self, new: StatusReason, at: datetime, changes: dict[str, object]) -> dict[str, object]:
-        """Return the columns whose value follows from the status."""
-        columns: dict[str, object] = {"ready_at": None, "finished_at": None}
-        if new in READY:
-            columns["ready_at"] = changes.get("run_at", self.run_at)
-        if new not in RUNNING:
-            columns |= {"lease_until": None, "lease_token": "", "dispatch_token": "", "in_process": False}
-        if new not in OPEN:
-            columns["finished_at"] = at
-        return columns
+
+def _columns_of(new: StatusReason, at: datetime, run_at: object) -> dict[str, object]:
+    """Return the columns whose value follows from the status."""
+    columns: dict[str, object] = {"ready_at": None, "finished_at": None}
+    if new in READY:
+        columns["ready_at"] = run_at
+    if new not in RUNNING:
+        columns |= {"lease_until": None, "lease_token": "", "dispatch_token": "", "in_process": False}
+    if new not in OPEN:
+        columns["finished_at"] = at
+    return columns
 
 
 class JobTransition(models.Model):
@@ -218,6 +264,8 @@ class JobTransition(models.Model):
     by = models.CharField(max_length=_ACTOR_LENGTH, blank=True)
     reason = models.CharField(max_length=500, blank=True)
     attempt = models.PositiveSmallIntegerField(default=0)
+    error_class = models.CharField(max_length=20, blank=True)  # of the try that ended so
+    error_code = models.CharField(max_length=100, blank=True)
     at = models.DateTimeField()
 
     class Meta:
@@ -231,6 +279,7 @@ class JobTransition(models.Model):
         cls, job: Job, old: StatusReason | None, actor: Actor, by: str, reason: str, at: datetime
     ) -> JobTransition:
         """Add the row of history for the status that `job` has now."""
+        ended = old is StatusReason.IN_PROGRESS and job.status is not StatusReason.IN_PROGRESS
         return cls.objects.create(
             job=job,
             from_status=old or "",
@@ -239,6 +288,8 @@ class JobTransition(models.Model):
             by=by,
             reason=reason[:500],
             attempt=job.attempt,
+            error_class=job.error_class if ended else "",
+            error_code=job.error_code if ended else "",
             at=at,
         )
 
@@ -286,40 +337,3 @@ class WorkerHeartbeat(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.name}"
-
-
-class Pause(models.Model):
-    """Why are jobs not handed out?  For one connection, one job type, or the whole hub."""
-
-    class Kind(models.TextChoices):
-        CONNECTION = "connection", "Connection"
-        TYPE = "type", "Job type"
-        HUB = "hub", "Everything"
-
-    kind = models.CharField(max_length=20, choices=Kind.choices)
-    connection = models.ForeignKey(
-        "connectors.Connection", null=True, blank=True, on_delete=models.CASCADE, related_name="pauses"
-    )
-    job_type = models.CharField(max_length=60, blank=True)
-    by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
-    reason = models.CharField(max_length=500)
-    at = models.DateTimeField(default=clock.now, editable=False)
-
-    class Meta:
-        constraints = [
-            models.CheckConstraint(
-                condition=Q(kind="connection", connection__isnull=False, job_type="")
-                | (Q(kind="type", connection__isnull=True) & ~Q(job_type=""))
-                | Q(kind="hub", connection__isnull=True, job_type=""),
-                name="pause_names_what_it_stops",
-            ),
-            models.UniqueConstraint(
-                fields=["connection"], condition=Q(kind="connection"), name="one_pause_a_connection"
-            ),
-            models.UniqueConstraint(fields=["job_type"], condition=Q(kind="type"), name="one_pause_a_type"),
-            models.UniqueConstraint(fields=["kind"], condition=Q(kind="hub"), name="one_pause_of_the_hub"),
-        ]
-
-    def __str__(self) -> str:
-        what = {"connection": str(self.connection), "type": self.job_type}.get(self.kind, "everything")
-        return f"{what}: {self.reason}"

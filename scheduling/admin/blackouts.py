@@ -11,13 +11,14 @@ from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
 from connectors.admin.base import badge
+from connectors.admin.fresh import Fresh
 from scheduling import blackouts, windows
 from scheduling.forms import BlackoutForm
 from scheduling.models import Blackout
 
 
 @admin.register(Blackout)
-class BlackoutAdmin(ModelAdmin):
+class BlackoutAdmin(Fresh, ModelAdmin):
     """Holidays and month ends."""
 
     form = BlackoutForm

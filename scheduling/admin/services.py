@@ -30,6 +30,8 @@ from scheduling.models import Service
 from scheduling.refusals import Refused
 from scheduling.standing import Outlook, Standing, outlook, paused_from, shown, standings
 
+LONGEST_REASON = 500  # as the column is, and as the API says
+
 
 @admin.register(Service)
 class ServiceAdmin(ReadOnly, ModelAdmin):
@@ -245,7 +247,10 @@ def _provision(request: HttpRequest, integration: Integration, action: str) -> s
     if action == "approve":
         provisioning.approve(row, by=request.user)
         return f"Provisioned. {row.requested_name or 'The requester'} is told by e-mail and can start the services."
-    provisioning.decline(row, request.POST.get("reason", ""), by=request.user)
+    reason = request.POST.get("reason", "").strip()
+    if "\x00" in reason or len(reason) > LONGEST_REASON:
+        raise Refused([f"Write the reason as plain text of at most {LONGEST_REASON} characters. Nothing was decided."])
+    provisioning.decline(row, reason, by=request.user)
     return f"Declined. {row.requested_name or 'The requester'} is told by e-mail, with the reason."
 
 
@@ -277,7 +282,7 @@ def _resume(request: HttpRequest, service: Service) -> list[str]:
 
 
 def _copy(request: HttpRequest, service: Service) -> list[str]:
-    chosen = [pk for pk in request.POST.getlist(f"copy-{service.pk}") if pk.isdecimal()]
+    chosen = [pk for pk in request.POST.getlist(f"copy-{service.pk}") if pk.isdecimal() and len(pk) < 19]
     others = list(
         service.integration.services.select_related("integration").filter(pk__in=chosen).exclude(pk=service.pk)
     )

@@ -109,7 +109,10 @@ def test_the_page_shows_saves_and_refuses(fresh, boss):
     assert page.status_code == 200
     form = page.context["form"]
     given = {name: form[name].value() or "" for name in form.fields}
-    done = boss.post(url, {**given, "customer.policy": "right", "route_column": "", "route_value": ""}, follow=True)
+    mine = {**given, "customer.policy": "right", "route_column": "", "route_value": ""}
+    shown = boss.post(url, {**mine, "act": "effect"})
+    assert values(fresh)["customer.policy"] == "last_updated", "nothing is saved before its effect was seen"
+    done = boss.post(url, {**mine, "act": "save", "shown": shown.context["shown"].mark}, follow=True)
     assert values(fresh)["customer.policy"] == "right"
     assert "Who wins: Last updated record wins → Right wins" in done.content.decode()
     stale = boss.post(url, given)
@@ -123,17 +126,18 @@ def test_the_page_shows_saves_and_refuses(fresh, boss):
     assert "There is no column" in wrong.content.decode()
 
 
-def test_after_a_stale_page_the_form_shows_what_is_there_and_can_be_saved(fresh, boss):
+def test_after_a_stale_page_what_was_entered_stays_and_is_saved_once_what_it_changes_was_seen(fresh, boss):
     url = reverse("admin:connectors_integration_preferences", args=[fresh.integration.pk])
     form = boss.get(url).context["form"]
     given = {name: form[name].value() or "" for name in form.fields}
     change(fresh, customer__policy="left")
-    form = boss.post(url, {**given, "item.policy": "right"}).context["form"]
-    fresh.integration.refresh_from_db()
-    assert form["revision"].value() == fresh.integration.revision
-    again = {name: form[name].value() or "" for name in form.fields}
-    assert (again["customer.policy"], again["item.policy"]) == ("left", "last_updated")
-    boss.post(url, {**again, "item.policy": "right"})
+    mine = {**given, "item.policy": "right"}
+    answer = boss.post(url, {**mine, "act": "save", "shown": ""})
+    assert "Who wins: the last edit wins" in answer.content.decode(), "what somebody else changed"
+    assert (values(fresh)["customer.policy"], values(fresh)["item.policy"]) == ("left", "last_updated")
+    again = {**mine, "customer.policy": "left", "revision": answer.context["revision"]}
+    mark = boss.post(url, {**again, "act": "effect"}).context["shown"].mark
+    boss.post(url, {**again, "act": "save", "shown": mark})
     assert (values(fresh)["customer.policy"], values(fresh)["item.policy"]) == ("left", "right")
 
 

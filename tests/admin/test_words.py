@@ -127,7 +127,7 @@ def test_tiles_add_up_and_a_delete_needs_a_person(boss: Client, world: TwoSystem
         RecordLink.objects.filter(pk=link.pk).update(pending=int(pending), reason="changed")
     (health,) = overview([world.integration])
     assert health.agreed + sum(health.counts.values()) == RecordLink.objects.filter(ended=0).count()
-    assert health.reason == "Records need a person: 1 conflict, 1 parked, 1 delete to approve."
+    assert health.reason == "Records need a person: 1 in conflict, 1 parked, 1 delete to approve."
     page = boss.get(reverse("admin:connectors_integration_change", args=[world.integration.pk])).content.decode()
     for word in ("to be planned", "planned", "1 for approval"):
         assert f"{word}</span>" in page

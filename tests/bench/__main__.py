@@ -25,6 +25,8 @@ PATIENCE = 1800  # seconds for one measuring process
 
 def main() -> int:
     """Measure, print, and exit with 0: a missed goal is said, it is not an error."""
+    if sys.argv[1:2] == ["lists"]:
+        return _lists(os.environ.get("DATABASE_URL", ""), sys.argv[2:])
     asked = _asked()
     started = time.monotonic()
     measured = Measured(asked.records, asked.singles, asked.small)
@@ -55,7 +57,19 @@ def main() -> int:
     else:
         print(", ".join(f"{name} {value}" for name, value in about.items()))
         print(table(results))
+        print()
+        _lists(asked.database, [])
     return 0
+
+
+def _lists(url: str, arguments: list[str]) -> int:
+    """Open every list of a hub with a million links; only in PostgreSQL, where such a hub belongs."""
+    if not url.startswith("postgres"):
+        print("The lists of a million links are measured in PostgreSQL: set DATABASE_URL.")
+        return 0
+    with _database(url) as database:
+        command = [sys.executable, "-m", "tests.bench.lists", *arguments]
+        return subprocess.run(command, env=database.environment, cwd=ROOT, timeout=2 * PATIENCE, check=False).returncode
 
 
 def _asked() -> Namespace:

@@ -50,6 +50,7 @@ def test_a_person_syncs_sees_the_run_and_reads_an_explanation(live_server, page)
     text = page.inner_text("#content")
     assert "Both sides agree." in text
     assert page.locator("table.sl-table tbody tr").count() >= 2
-    page.click("text=Hold")
+    page.click("text=Pause this record, Unlink")
+    page.click("button:text-is('Pause this record')")
     assert RecordLink.objects.get(reason="held").left_id
     assert all(url.startswith((live_server.url, "data:")) for url in asked)

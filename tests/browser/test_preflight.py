@@ -58,11 +58,12 @@ def test_red_lines_are_mended_where_they_lead_and_then_the_services_start(live_s
     assert "Display name (DisplayName) is required on Customer in Books" in red.nth(1).inner_text()
 
     red.nth(1).get_by_role("link", name="Open the entity sync").click()
-    page.click("text=Field mappings")
-    row = page.locator(f"input[name^='mappings-'][name$='-id'][value='{mapping.pk}']").first.get_attribute("name")
-    page.locator(f"select[name='{row.removesuffix('-id')}-when']").select_option("create")
-    page.click("[name=_save]")
     fresh.right.tables["account"].add(column)
+    page.click("#content .sl-button:text-is('Mappings')")
+    page.locator(f"#mapping-{mapping.pk} select[name$='-when']").select_option("create")
+    page.click("text=Save…")
+    page.click("text=Save these changes")
+    page.wait_for_selector("text=Saved: ")
 
     page.goto(live_server.url + reverse("admin:scheduling_preflight", args=[integration.pk]))
     assert "Settings have changed since" in page.inner_text("#content")

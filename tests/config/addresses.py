@@ -14,6 +14,11 @@ from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, r
 from scheduling.admin.services import ACTIONS
 
 OURS = ("auth", "config", "connectors", "jobs", "scheduling", "projects", "axes")
+KINDS = {
+    "sync_id": "entitysync",
+    "drift_id": "schemadrift",
+    "link_id": "recordlink",
+}  # where it is not the model's name
 UNSAFE = ("post", "put", "patch", "delete")
 
 
@@ -54,7 +59,7 @@ def _samples(name: str, pattern: URLPattern) -> list[dict[str, object]]:
         None,
     )
     for parameter in names:
-        model_name = parameter.removesuffix("_id")
+        model_name = KINDS.get(parameter, parameter.removesuffix("_id"))
         models = [m for m in apps.get_models() if m._meta.model_name == model_name and m._meta.app_label in OURS]
         if parameter in ("object_id", "id") and model_admin is not None:
             values[parameter] = newest(model_admin.model)
@@ -97,7 +102,9 @@ def api_addresses() -> list[Address]:
                 preset = queryset is None or "preset" in name
                 values[parameter] = "inolink" if preset else newest(queryset.model)
             elif parameter.endswith("_id"):
-                values[parameter] = newest(apps.get_model("connectors", parameter.removesuffix("_id")))
+                values[parameter] = newest(
+                    apps.get_model("connectors", KINDS.get(parameter, parameter.removesuffix("_id")))
+                )
             else:
                 values[parameter] = "nothing"
         url = reverse(name, kwargs=values)

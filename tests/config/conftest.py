@@ -10,8 +10,8 @@ from django.contrib.auth.models import Group, User
 from rest_framework.test import APIClient
 
 from config.models import ApiToken
-from connectors.models import Event, Promotion
-from jobs.models import Job, JobTransition, Pause, WorkerHeartbeat
+from connectors.models import Event, Promotion, Scope
+from jobs.models import Alert, AlertMessage, AlertRule, Failing, Job, JobTransition, Pause, WorkerHeartbeat
 from jobs.syncing import request_sync
 from scheduling import services
 from scheduling.models import Blackout, Provisioning
@@ -40,6 +40,12 @@ def everything(world: TwoSystems) -> TwoSystems:
     Event.objects.create(integration=world.integration, code="test", message="Something to be told.", at=AT)
     WorkerHeartbeat.objects.create(name="host:1:abc", kind="supervisor", host="host", pid=1, workers=2, seen_at=AT)
     Pause.objects.create(kind="type", job_type="nothing", reason="A test.")
+    rule = AlertRule.objects.create(name="Operators", what="failed", addresses=["ops@hub.example"])
+    Alert.objects.create(rule=rule, cause="x", text="Something is wrong.", opened_at=AT, last_seen=AT)
+    AlertMessage.objects.create(
+        rule=rule, kind="news", recipient="ops@hub.example", subject="News", body="News.", at=AT
+    )
+    Failing.objects.create(scope=Scope.objects.latest("id"), since=AT, last_at=AT)
     User.objects.create_user("somebody", password=PASSWORD)
     assert JobTransition.objects.exists() and Job.objects.exists()
     return world

@@ -43,7 +43,7 @@ def told() -> str:
 
 def test_a_button_says_what_was_before_and_after(everything: TwoSystems, browser: Client) -> None:
     browser.post(reverse("admin:connectors_integration_do", args=[everything.integration.pk, "disable"]))
-    assert told() == "Switch off. enabled: True → False"
+    assert told() == "Pause. enabled: yes → no; off reason: – → by boss"
 
 
 def test_a_refused_button_is_not_logged(everything: TwoSystems, browser: Client) -> None:
@@ -95,7 +95,7 @@ def test_nobody_edits_the_log(everything: TwoSystems, browser: Client, boss: Use
     browser.post(reverse("admin:connectors_integration_do", args=[everything.integration.pk, "disable"]))
     entry = LogEntry.objects.latest("id")
     page = browser.get(reverse("admin:admin_logentry_changelist")).content.decode()
-    assert "enabled: True → False" in page and "boss" in page
+    assert "enabled: yes → no" in page and "boss" in page
     assert browser.get(reverse("admin:admin_logentry_change", args=[entry.pk])).status_code == 200
     for url in (
         reverse("admin:admin_logentry_add"),

@@ -24,7 +24,7 @@ OWN = ("admin:password_change", "admin:logout", "admin:login")  # everybody's ow
 LISTS = "_changelist"
 WRITES = ("_add", "_change", "_delete", "_do", "_tick", "_preset", "_provision")
 # Nobody has looked yet; somebody else's token; a problem that is not about an option.
-UNSEEN = ("preflight-list", "token-detail", "problem-option")
+UNSEEN = ("conflict-detail", "preflight-list", "token-detail", "problem-option")
 PREVIEWS = ("service-preview", "admin:scheduling_service_preview")  # a POST that stores nothing: its form is long
 
 

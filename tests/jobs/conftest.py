@@ -1,9 +1,12 @@
 """What do the tests of jobs share?  A clock that stands still, workers that seem to be there, deliveries run here."""
 
+from dataclasses import dataclass
+
 import pytest
 from django_q.models import OrmQ
 from django_q.signing import SignedPackage
 
+from connectors.models import Connection, Integration, Scope
 from jobs import clock, dispatch, handlers, worker
 from jobs.models import WorkerHeartbeat
 
@@ -30,6 +33,24 @@ def at(db, settings, tmp_path):
         WorkerHeartbeat.objects.update(seen_at=clock.now())
 
     return move
+
+
+@dataclass
+class Pair:
+    """An integration that nothing is synced of."""
+
+    left: Connection
+    right: Connection
+    integration: Integration
+    scope: Scope
+
+
+@pytest.fixture
+def pair(db):
+    """Two connections and what is between them."""
+    left, right = (Connection.objects.create(system="memory", name=name) for name in ("Books", "Sales"))
+    integration = Integration.objects.create(name="Books with Sales", left=left, right=right, enabled=True)
+    return Pair(left, right, integration, Scope.objects.create(integration=integration))
 
 
 @pytest.fixture

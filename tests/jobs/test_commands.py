@@ -1,12 +1,13 @@
 """What can be done with jobs at the command line?"""
 
 import json
+from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
 
-from jobs import dispatch
-from jobs.models import Job
+from jobs import clock, dispatch
+from jobs.models import Job, Pause
 from jobs.states import StatusReason
 
 pytestmark = pytest.mark.django_db
@@ -53,6 +54,79 @@ def test_refused_ones_do_not_stop_the_others(capsys):
         run(capsys, "cancel", str(done.pk), str(waiting.pk))
     waiting.refresh_from_db()
     assert waiting.status is S.CANCELLED
+
+
+def test_all_that_match_are_counted_first_and_done_with_yes(capsys):
+    failed = [dispatch.request("probe") for _ in range(3)]
+    Job.objects.filter(pk__in=[job.pk for job in failed]).update(status_reason=S.FAILED, ready_at=None)
+    dispatch.request("probe")
+    asked = ("retry", "--all-matching", "--type", "probe", "--reason", "mended")
+    told = run(capsys, *asked)
+    assert (
+        "Retry: 3 of 4 matching jobs." in told and "1 stay as they are. Waiting" in told and "Nothing was done" in told
+    )
+    assert Job.objects.filter(status_reason=S.FAILED).count() == 3
+    assert "3 retried." in run(capsys, *asked, "--yes")
+    assert Job.objects.filter(status_reason=S.WAITING).count() == 4
+    step = failed[0].transitions.latest("id")
+    assert (step.by, step.reason) == ("command line", "mended")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("retry", "--all-matching"), "at least one filter"),
+        (("retry",), "Name jobs by their ids"),
+        (("retry", "1", "--all-matching", "--type", "probe"), "Either ids or"),
+        (("cancel", "--all-matching", "--connection", "999"), "connection: "),
+        (("reschedule", "1", "--at", "soon"), "is no moment"),
+        (("resume", "9"), "no pause 9"),
+        (("pause", "--connection", "Nowhere", "--reason", "x"), "no connection Nowhere"),
+        (("pause", "--type", "nonsense", "--reason", "x"), "Choose one of"),
+        (("pause", "--all", "--reason", " "), "Say why"),
+    ],
+)
+def test_what_can_not_be_is_refused_with_a_sentence(arguments, sentence):
+    with pytest.raises(CommandError, match=sentence):
+        call_command("jobs", *arguments)
+
+
+def test_reschedule_set_aside_and_take_up(capsys):
+    waiting, failed = dispatch.request("probe"), dispatch.request("probe")
+    Job.objects.filter(pk=failed.pk).update(status_reason=S.FAILED, ready_at=None)
+    later = clock.now() + timedelta(hours=5)
+    run(capsys, "reschedule", str(waiting.pk), "--at", later.isoformat())
+    waiting.refresh_from_db()
+    assert waiting.run_at == later
+    run(capsys, "set-aside", str(failed.pk), "--note", "closed")
+    failed.refresh_from_db()
+    assert (failed.aside_by, failed.aside_note) == ("command line", "closed")
+    run(capsys, "take-up", str(failed.pk))
+    failed.refresh_from_db()
+    assert failed.aside_at is None
+
+
+def test_pauses_are_made_listed_and_ended(capsys, pair):
+    until = f"{clock.now() + timedelta(days=2):%Y-%m-%dT%H:%M}"
+    run(capsys, "pause", "--connection", "Books", "--reason", "Audit", "--until", until)
+    assert f"jobs of Books until {until[:10]}" in run(capsys, "pauses")
+    run(capsys, "resume", str(Pause.objects.get().pk))
+    assert "Nothing is held back." in run(capsys, "pauses")
+
+
+def test_stats_and_errors(capsys):
+    job = dispatch.request("probe")
+    Job.objects.filter(pk=job.pk).update(
+        status_reason=S.FAILED,
+        ready_at=None,
+        finished_at=clock.now(),
+        fingerprint="f1",
+        error_message="no such invoice",
+    )
+    assert json.loads(run(capsys, "stats", "--json"))["types"][0]["failed"] == 1
+    assert "probe: 1 ended, 1 failed" in run(capsys, "stats")
+    assert "no such invoice" in run(capsys, "errors")
+    assert json.loads(run(capsys, "errors", "--json"))[0]["count"] == 1
 
 
 def test_an_unknown_id_is_said():

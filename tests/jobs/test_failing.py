@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 
 from connectors.contract import AuthError, QuotaExhausted, RetryableError
 from connectors.memory.connector import Memory
 from connectors.models import Connection, Event, Scope
+from connectors.sync.health import overview
 from jobs import clock
 from jobs.housekeeping import failing
 from jobs.housekeeping.failing import Step, step
@@ -55,11 +57,11 @@ def world(at, monkeypatch):
 
 
 def fail(world, times, error=None):
-    """Let so many tries of a sync fail, each a job's first or a retry whose time has come."""
+    """Let so many runs fail for good: each time the last of a job's tries."""
     world.trouble = error or RetryableError("no answer")
     for _ in range(times):
-        job = Job.objects.filter(status_reason=S.RETRY).first() or request_sync(world.integration)
-        Job.objects.filter(pk=job.pk).update(not_before=None)
+        job = request_sync(world.integration)
+        Job.objects.filter(pk=job.pk).update(attempt=settings.JOB_RETRIES)
         run_in_process(job)
 
 
@@ -107,9 +109,25 @@ def test_the_twentieth_pauses_it_with_a_reason_that_everybody_reads(world):
     assert (row.paused_by, row.probe_at - row.paused_at) == ("paused by rule", DAY)
 
 
+def test_a_failure_that_a_later_try_may_get_over_is_told_but_not_counted(world):
+    world.trouble = RetryableError("no answer")
+    job = run_in_process(request_sync(world.integration))
+    assert job.status is S.RETRY
+    assert (Scope.objects.get().failures, Scope.objects.get().last_error) == (0, "no answer")
+    assert overview([world.integration])[0].state == "Attention"
+    for _ in range(settings.JOB_RETRIES):
+        Job.objects.filter(pk=job.pk).update(not_before=None)
+        job = run_in_process(job)
+    assert job.status is S.FAILED
+    assert Scope.objects.get().failures == 1
+    assert overview([world.integration])[0].state == "Failing"
+
+
 def test_what_waits_for_its_retry_is_not_tried_again_while_it_is_paused(world):
-    fail(world, 20)
-    [waiting] = Job.objects.filter(status_reason=S.RETRY)
+    fail(world, 19)
+    waiting = run_in_process(request_sync(world.integration))
+    assert waiting.status is S.RETRY
+    failing.failed(Scope.objects.get(), "no answer", now=clock.now())
     job = run_in_process(waiting)
     assert job.status is S.NOT_APPLICABLE
     assert "Paused by rule" in job.transitions.order_by("id").last().reason

@@ -9,6 +9,7 @@ import pytest
 
 from connectors.models import Event, RecordChange, RecordLink, Run
 from connectors.sync import decisions
+from connectors.sync.proposals import decide_all
 from connectors.sync.run import advance, approve, start_run
 from tests.sync.test_groups import world_with_aging
 from tests.sync.test_reports import owed
@@ -99,6 +100,7 @@ def test_deletions_on_both_sides_are_proposed() -> None:
     assert proposals(run) == [("left", "delete"), ("right", "delete")]
     world.run()
     assert journals(world) == before
+    decide_all(run, tick=True, kind="delete", confirmed=2)
     approve(run, world.clock.now())
     while not advance(run, world.world):
         pass

@@ -51,7 +51,7 @@ class Command(BaseCommand):
             )
 
     def _revoke(self, token: str, **_: object) -> None:
-        found = ApiToken.objects.filter(Q(pk=int(token)) if token.isdigit() else Q(prefix=token.rstrip("…")))
+        found = ApiToken.objects.filter(Q(pk=int(token)) if token.isdecimal() else Q(prefix=token.rstrip("…")))
         if len(found) != 1:
             raise CommandError(f"{len(found)} tokens are meant by {token!r}. See `api_token list`; give the id.")
         if not found[0].revoke():

@@ -18,8 +18,12 @@ from connectors.sync.explain import (
     reason_word,
     title_of,
 )
+from connectors.sync.gates import Passed
 from connectors.sync.plan import Life
 from connectors.sync.rules import field_title
+from jobs import records
+
+MARKS = {Passed.YES: "[x]", Passed.NO: "[!]", Passed.WAITS: "[~]", Passed.LATER: "[ ]"}
 
 
 class Command(BaseCommand):
@@ -38,7 +42,8 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         found = explain(link)
         if options["json"]:
-            self.stdout.write(json.dumps(found.as_dict(), indent=2))
+            gates = [{"gate": g.title, "passed": str(g.passed), "why": g.why} for g in records.gates(link)]
+            self.stdout.write(json.dumps({**found.as_dict(), "gates": gates}, indent=2))
         else:
             self._tell(found)
 
@@ -46,6 +51,9 @@ class Command(BaseCommand):
         link = found.link
         self.stdout.write(f"{link.entity_sync}: {title_of(link)}")
         self.stdout.write(f"{reason_word(link)}: {found.sentence}\n")
+        for gate in records.gates(link):
+            self.stdout.write(f"{MARKS[gate.passed]} {gate.title}" + (f": {gate.why}" if gate.why else ""))
+        self.stdout.write("")
         teller = Teller.of(found)
         for line in found.fields:
             mark, name = " " if line["agreed"] else "*", str(line["field"])

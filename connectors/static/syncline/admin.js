@@ -14,4 +14,35 @@
         if (!name) return;
         for (const box of event.target.closest("table").querySelectorAll(`input[name="${name}"]`)) box.checked = event.target.checked;
     });
+
+    // A second click does nothing: the buttons of a form that was sent wait for the answer.  What is no page (a file to keep)
+    // leaves this one as it is, so they come back after a while, and when somebody goes back to the page.
+    const WAIT = 8000;
+    const buttons = (form) => [...form.elements].filter((one) => one.type === "submit");
+    const release = (form) => {
+        delete form.dataset.sent;
+        for (const one of buttons(form)) {
+            if (one.dataset.held) one.disabled = false;
+            delete one.dataset.held;
+        }
+    };
+    document.addEventListener("submit", (event) => {
+        const form = event.target;
+        const method = event.submitter?.formMethod || form.getAttribute("method") || "get"; // form.method may be a field of that name
+        if (event.defaultPrevented || method.toLowerCase() !== "post") return;
+        if (form.dataset.sent) {
+            event.preventDefault();
+            return;
+        }
+        form.dataset.sent = "1";
+        setTimeout(() => { // not at once: a disabled button would not be sent along
+            for (const one of buttons(form)) {
+                if (one.disabled) continue;
+                one.disabled = true;
+                one.dataset.held = "1";
+            }
+        });
+        setTimeout(() => release(form), WAIT);
+    });
+    window.addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach(release));
 })();

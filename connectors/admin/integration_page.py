@@ -1,0 +1,149 @@
+"""What does the page of one integration show: what it does in words, its entity syncs, its runs, its latest changes?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import Count, IntegerField, OuterRef, Subquery
+from django.urls import reverse
+
+from connectors.admin.base import ago
+from connectors.admin.runs import phase_badge, summary, undoable
+from connectors.admin.show import ARROWS
+from connectors.models import EntitySync, Integration, RecordLink, Run
+from connectors.sync import sentences, settings_history
+from connectors.sync.drift import open_drifts
+from connectors.sync.health import NAMES, overview
+from connectors.sync.naming import names_of
+from connectors.sync.plan import Pending
+from connectors.sync.schema import stored
+from connectors.sync.sentences import Names
+from jobs import clock
+from scheduling.models import Service
+from scheduling.standing import shown as with_windows
+from scheduling.standing import standings
+from scheduling.windows import sentence as schedule_sentence
+
+RUNS = 5
+CHANGES = 3
+MOST = 10_000
+SHOWN = ("changed", "planned", "waiting", "skipped", "conflict", "parked")
+
+
+class CappedCount(Subquery):
+    """Counts the rows of a sliced subquery: never more than the slice takes."""
+
+    template = "(SELECT COUNT(*) FROM (%(subquery)s) AS counted)"
+    output_field = IntegerField()
+
+
+def context(integration: Integration) -> dict[str, Any]:
+    """Return what the page shows.  As many queries with a million records as with ten."""
+    runs = list(Run.objects.filter(integration=integration).order_by("-id").defer("progress")[:RUNS])
+    syncs = list(_syncs(integration))
+    names = names_of(integration, stored(integration))
+    health = overview([integration], agreed=False)[0]
+    health.agreed = sum(sync.agreed for sync in syncs)
+    return {
+        "health": health,
+        "sentence": sentence_of(integration, syncs, names),
+        "syncs": rows_of(integration, syncs, names),
+        "runs": [{"run": r, "phase": phase_badge(r), "summary": summary(r), "started": ago(r.started_at)} for r in runs],
+        "undo": last_written(runs),
+        "drifts": open_drifts(integration),
+        "changes": settings_history.timeline(integration, size=CHANGES)[0],
+        "agreed_more": any(sync.agreed > MOST for sync in syncs),
+    }  # fmt: skip
+
+
+def _syncs(integration: Integration) -> Any:
+    links = RecordLink.objects.filter(entity_sync=OuterRef("pk"), pending__isnull=True, ended=0)
+    capped = CappedCount(links.order_by().values("pk")[: MOST + 1])
+    rows = EntitySync.objects.filter(integration=integration).order_by("position", "id")
+    return rows.annotate(agreed=capped, mapping_count=Count("mappings"))
+
+
+def sentence_of(integration: Integration, syncs: list[EntitySync], names: Names) -> str:
+    """Say what the integration does, with its times."""
+    return sentences.integration_sentence(
+        names, syncs, schedules_of([integration]).get(integration.pk, []), enabled=integration.enabled
+    )
+
+
+def schedules_of(integrations: Iterable[Integration]) -> dict[int, list[str]]:
+    """Return the times of the services that read and write changes and are on, each in words, by integration."""
+    services = Service.objects.filter(integration__in=integrations, enabled=True, work=Service.Work.CHANGES)
+    found: dict[int, list[str]] = {}
+    on = list(with_windows(services))
+    for standing in standings(on, clock.now()) if on else ():
+        found.setdefault(standing.service.integration_id, []).append(schedule_sentence(standing.schedule))
+    return found
+
+
+def rows_of(integration: Integration, syncs: list[EntitySync], names: Names) -> list[dict[str, Any]]:
+    """Return one row for each entity sync."""
+    apart = RecordLink.objects.filter(entity_sync__in=syncs, pending__isnull=False)
+    counted: dict[int, dict[str, int]] = {}
+    for sync_id, pending, total in apart.values_list("entity_sync", "pending").annotate(n=Count("id")).order_by():
+        counted.setdefault(sync_id, {})[NAMES[Pending(pending or 0)]] = total
+    return [
+        {
+            "sync": sync,
+            "arrow": ARROWS.get(sync.direction, "↔"),
+            "way": sync.get_direction_display(),
+            "policy": sentences.setting_words("policy", sync.policy, names),
+            "deletes": sentences.setting_words("on_delete", sync.on_delete, names),
+            "never": _never(sync),
+            "bounds": _bounds(sync, names),
+            "agreed": _many(sync.agreed),  # type: ignore[attr-defined]
+            "counts": _counts(sync, counted.get(sync.pk, {})),
+            "links": _links(sync),
+        }
+        for sync in syncs
+    ]
+
+
+def _many(count: int) -> str:
+    return f"{MOST:,}+" if count > MOST else f"{count:,}"
+
+
+def _never(sync: EntitySync) -> list[dict[str, Any]]:
+    return [
+        {"side": side.capitalize(), "cells": [(verb, f"{side}.{verb}" in sync.prevents) for verb in sentences.VERBS]}
+        for side in sentences.SIDES
+    ]
+
+
+def _bounds(sync: EntitySync, names: Names) -> list[str]:
+    """Return what keeps records out, in words."""
+    found = [sentences.filter_words(line, names) for line in sync.filters]
+    if sync.window:
+        found.append(f"Window: {sentences.window_words(sync.window, names)}")
+    if "on_request" in sync.push.values():
+        found.append(sentences.push_words(sync.push, names).capitalize())
+    return found
+
+
+def _counts(sync: EntitySync, counted: dict[str, int]) -> list[dict[str, Any]]:
+    numbers = {name: number for number, name in NAMES.items()}
+    return [
+        {"name": name, "count": f"{counted[name]:,}", "url": f"{_links(sync)}&pending={int(numbers[name])}"}
+        for name in SHOWN
+        if counted.get(name)
+    ]
+
+
+def _links(sync: EntitySync) -> str:
+    return f"{reverse('admin:connectors_recordlink_changelist')}?entity_sync={sync.pk}"
+
+
+def last_written(runs: list[Run]) -> Run | None:
+    """Return the newest of these runs that wrote something, where an undo could take it back."""
+    for run in runs:
+        entities = run.counts.get("entities", {}) if run.counts else {}
+        if run.purpose != Run.Purpose.UNDO and any(
+            sum(v.values()) for c in entities.values() for v in c["written"].values()
+        ):
+            return run if undoable(run) else None
+    return None
