@@ -17,10 +17,10 @@ from rest_framework.response import Response
 from config import audit
 from connectors.api.base import Acts
 from connectors.models import RecordLink
+from connectors.models.run import SIDES
 from connectors.sync import conflicts
 from connectors.sync.conflicts import LABELS, MOST_AT_ONCE, MOST_COUNTED, Kind, Wanted, kind_of, lines_of, seen_of
 from connectors.sync.explain import sentence_of, short_title
-from connectors.sync.rules import LEFT, RIGHT
 from jobs import records
 from jobs.records import CHOICES, FITS, decide_conflicts
 
@@ -243,7 +243,7 @@ def _after(text: str) -> tuple[int, int] | None:
 class DecideConflictSerializer(serializers.Serializer[Any]):
     """How one conflict is decided: one winner, one choice, or a side for each field."""
 
-    winner = serializers.ChoiceField(choices=[LEFT, RIGHT], required=False)
+    winner = serializers.ChoiceField(choices=SIDES, required=False)
     choice = serializers.ChoiceField(choices=list(CHOICES.items()), required=False)
     seen = serializers.CharField(
         required=False, allow_blank=True, max_length=100_000, help_text="As the conflict told it."
@@ -252,9 +252,7 @@ class DecideConflictSerializer(serializers.Serializer[Any]):
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """`fields` is a name of the serializer's own, so it is added here."""
-        sides = serializers.DictField(
-            child=serializers.ChoiceField(choices=[LEFT, RIGHT]), required=False, allow_empty=False
-        )
+        sides = serializers.DictField(child=serializers.ChoiceField(choices=SIDES), required=False, allow_empty=False)
         return {**super().get_fields(), "fields": sides}
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from rest_framework.response import Response
 
 from connectors.api.base import Acts
 from connectors.models import EntitySync, Integration
+from connectors.models.run import SIDES
 from connectors.sync import amending, entity_settings, settings_history
 from connectors.sync.amending import Proposal, StaleSettings
-from connectors.sync.entity_settings import CHOICES, PREVENTS, SIDES
+from connectors.sync.entity_settings import CHOICES, PREVENTS, PUSHES
 from connectors.sync.restoring import NoSuchChange, propose_restore
 from connectors.sync.schema import Schema, stored
 from connectors.sync.sentences import OPERATORS
@@ -53,8 +54,8 @@ class SettingWindowSerializer(serializers.Serializer[Any]):
 class SettingPushSerializer(serializers.Serializer[Any]):
     """Sides that take only promoted records."""
 
-    left = serializers.ChoiceField(["always", "on_request"], required=False)
-    right = serializers.ChoiceField(["always", "on_request"], required=False)
+    left = serializers.ChoiceField(PUSHES, required=False)
+    right = serializers.ChoiceField(PUSHES, required=False)
     flag = serializers.DictField(required=False)
 
 

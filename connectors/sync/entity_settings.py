@@ -19,6 +19,7 @@ from connectors.sync.run import mark_settings_changed
 from connectors.sync.schema import Schema
 
 SIDES: tuple[Side, Side] = (LEFT, RIGHT)
+PUSHES = ("always", "on_request")
 FIELDS = (
     "enabled", "direction", "policy", "on_delete", "edit_v_delete", "prevents", "window", "filters", "match", "match_tolerance",
     "push",
@@ -248,7 +249,7 @@ def _push(sync: EntitySync, known: Schema, name: str, value: Any, problems: Prob
         problems[name] = f"Give left, right or {FLAG}."
         return value
     for side in SIDES:
-        if value.get(side) not in (None, "always", "on_request"):
+        if value.get(side) not in (None, *PUSHES):
             problems[f"{name}.{side}"] = "Choose always or on_request."
     told = {side: "on_request" for side in SIDES if value.get(side) == "on_request"}
     return {**told, **({FLAG: value[FLAG]} if value.get(FLAG) else {})}
