@@ -95,6 +95,7 @@ class Row:
     next_at: datetime | None = None
     next_words: str = ""
     again: Job | None = None  # the open job that a failing integration waits for
+    waiting: list[Run] = field(default_factory=list)  # previews, undos and guarded runs that a person can let go on
     days: list[svg.Day] = field(default_factory=list)
     quota: Quota | None = None
 
@@ -146,7 +147,19 @@ class Row:
         return f"{problems}?integration__id__exact={self.integration.pk}"
 
     @property
-    def approvals_url(self) -> str:
+    def approvals(self) -> int:
+        """Runs and deletes that wait for somebody's approval."""
+        return len(self.waiting) + self.health.approvals
+
+    @property
+    def approve_at(self) -> str:
+        """Where the approving begins: with the runs."""
+        if not self.waiting:
+            return self.deletes_url
+        return reverse("admin:connectors_run_change", args=[max(run.pk for run in self.waiting)])
+
+    @property
+    def deletes_url(self) -> str:
         """Where its deletes are approved."""
         records = reverse("admin:connectors_recordlink_changelist")
         return f"{records}?pending=2&reason=waits+for+approval&integration={self.integration.pk}"
@@ -194,6 +207,7 @@ def rows(now: datetime) -> list[Row]:
     scopes = [h.scope.pk for h in looked if h.scope is not None]
     days, starts, jobs = strips(scopes, timezone.localdate(now)), next_starts(integrations), open_jobs(scopes)
     quotas = quotas_of([c for i in integrations for c in (i.left, i.right)], now)
+    waiting = _waiting_runs(scopes, now)
     found: list[Row] = []
     for one in looked:
         ends = (one.integration.left, one.integration.right)
@@ -203,6 +217,7 @@ def rows(now: datetime) -> list[Row]:
         row.again = jobs.get(scope)
         row.next_at, row.next_words = _next(one, starts.get(one.integration.pk), row.again, now)
         left = [quota for end in ends if (quota := quotas.get(end.pk))]
+        row.waiting = [run for run in waiting if run.scope_id == scope]
         row.quota = min(left, key=lambda quota: quota.left, default=None)
         found.append(row)
     return found
@@ -323,7 +338,7 @@ def needs(shown: Iterable[Row], now: datetime, user: Any) -> list[Need]:
             _provisioning(row) for row in Provisioning.objects.filter(status="requested").select_related("integration")
         ]
     if user.has_perm("connectors.view_run"):
-        found += [_run(run) for run in _waiting_runs(integrations, now)]
+        found += [_run(run) for row in integrations.values() for run in row.waiting]
     since = _first_touched(integrations)
     for row in integrations.values():
         found += _of_row(row, since.get(row.integration.pk), user)
@@ -338,12 +353,11 @@ def _provisioning(row: Provisioning) -> Need:
     )  # fmt: skip
 
 
-def _waiting_runs(integrations: Mapping[int, Row], now: datetime) -> list[Run]:
+def _waiting_runs(scopes: Iterable[int], now: datetime) -> list[Run]:
     """Return previews and guarded runs that can still be approved or accepted: of each integration and kind the newest."""
     waits = Q(phase=Run.Phase.PROPOSED, purpose=Run.Purpose.CHECK, finished_at__gte=now - CHECK_KEPT)
     waits |= Q(phase__in=[Run.Phase.PROPOSED, Run.Phase.GUARDED], finished_at__gte=now - PREVIEW_KEPT)
-    scopes = [row.health.scope.pk for row in integrations.values() if row.health.scope]
-    lately = Run.objects.filter(waits, scope__in=scopes, started_at__gte=now - CHECK_KEPT - timedelta(days=1))
+    lately = Run.objects.filter(waits, scope__in=list(scopes), started_at__gte=now - CHECK_KEPT - timedelta(days=1))
     newest = lately.values("scope", "purpose", "phase").annotate(newest=Max("id")).order_by()
     ids = [line["newest"] for line in newest]
     return list(Run.objects.filter(pk__in=ids).select_related("integration").defer("progress", "counts"))
@@ -408,7 +422,7 @@ def _of_row(row: Row, since: datetime | None, user: Any) -> list[Need]:
             Need(
                 f"{name}: {one.approvals:,} {what} for approval",
                 "Nothing is deleted until then.",
-                row.approvals_url,
+                row.deletes_url,
                 "See them",
             )
         )

@@ -11,6 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from unfold.admin import ModelAdmin
 
 from connectors.admin import amending, entity_form
@@ -96,7 +97,7 @@ class EntitySyncAdmin(Page, ModelAdmin):
         """Return what the template shows."""
         known, unreachable = amending.schema_of(obj.integration)
         return {
-            "title": f"{obj.name.capitalize()}: settings",
+            "title": f"{capfirst(obj.name)}: settings",
             "integration": obj.integration,
             "may": self.has_change_permission(request, obj),
             **_context(_Entered(obj, known, None), known, unreachable),

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db.models import Count, IntegerField, OuterRef, Subquery
 from django.urls import reverse
+from django.utils.text import capfirst
 
 from connectors.admin.base import ago
 from connectors.admin.runs import phase_badge, summary, undoable
@@ -121,7 +122,7 @@ def _bounds(sync: EntitySync, names: Names) -> list[str]:
     if sync.window:
         found.append(f"Window: {sentences.window_words(sync.window, names)}")
     if "on_request" in sync.push.values():
-        found.append(sentences.push_words(sync.push, names).capitalize())
+        found.append(capfirst(sentences.push_words(sync.push, names)))
     return found
 
 

@@ -12,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from unfold.admin import ModelAdmin
 
 from config import audit
@@ -373,7 +374,7 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
         if decided:
             self.message_user(request, f"{len(decided)} {done}. The next sync carries it out.", messages.SUCCESS)
             for link in decided:
-                audit.log_action(request.user, link, f"{done.capitalize()}.", before[link.pk], audit.stored(link))
+                audit.log_action(request.user, link, f"{capfirst(done)}.", before[link.pk], audit.stored(link))
         for sentence in refused[:5]:
             self.message_user(request, sentence, messages.WARNING)
         if len(refused) > 5:

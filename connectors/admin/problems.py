@@ -12,6 +12,7 @@ from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from unfold.admin import ModelAdmin
 
 from config import audit
@@ -254,7 +255,7 @@ class ProblemGroupAdmin(ReadOnly, Page, ModelAdmin):
         count = 0
         for group in queryset:
             try:
-                with audit.acting(request.user, group, f"{done.capitalize()}."):
+                with audit.acting(request.user, group, f"{capfirst(done)}."):
                     act(group)
             except NotNow as refusal:
                 self.message_user(request, f"{title_of(group)}: {refusal}", messages.WARNING)

@@ -10,6 +10,7 @@ from datetime import date
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
+from django.utils.text import capfirst
 
 from connectors.models import Cursor, EntitySync, Integration, RecordLink
 from connectors.registry import UnknownSystem, connector_class
@@ -103,7 +104,7 @@ def sentences(effect: Effect) -> list[str]:
         if effect.counts[name]
     ]
     if told:
-        found.append(f"{', '.join(told).capitalize()}.")
+        found.append(f"{capfirst(', '.join(told))}.")
     elif not effect.counts[UNTOLD]:
         found.append(
             "None of those looked at is treated otherwise." if not effect.complete

@@ -7,6 +7,8 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from django.utils.text import capfirst
+
 from connectors.contract import Entity, Field, Kind, Verb
 from connectors.models import EntitySync
 from connectors.sync import sentences
@@ -82,7 +84,7 @@ def propose(sync: EntitySync, values: Mapping[str, Any]) -> Proposal:
         row.save(update_fields=list(FIELDS))
         mark_settings_changed(row.integration, row)
 
-    lines = [f"{sync.name.capitalize()}: {line}" for line in sentences.differences(before, after, names)]
+    lines = [f"{capfirst(sync.name)}: {line}" for line in sentences.differences(before, after, names)]
     return Proposal(sync.integration, tuple(lines), {str(sync.pk): after}, act, f"Settings of {sync.name}")
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import Max, OuterRef, QuerySet, Subquery
+from django.utils.text import capfirst
 
 from connectors.models import EntitySync, FieldMapping, Integration, PicklistMapping
 from connectors.sync import sentences
@@ -185,9 +186,9 @@ class Naming:
         if model is Integration:
             return "Integration"
         if model is EntitySync:
-            return self.syncs.get(row.id, "entity sync").capitalize()
+            return capfirst(self.syncs.get(row.id, "entity sync"))
         if model is FieldMapping:
-            sync = self.syncs.get(row.entity_sync_id, "entity sync").capitalize()
+            sync = capfirst(self.syncs.get(row.entity_sync_id, "entity sync"))
             return f"{sync}: {mapping_name(values['left'], values['right'])}"
         where = self.mappings.get(row.field_mapping_id, "a mapping")
         left, right = (values[f"{side}_label"] or values[f"{side}_key"] for side in sentences.SIDES)

@@ -67,11 +67,15 @@ class Site:
         self.left.start()
         self.right.start()
         self.run("manage.py", "migrate", "-v0")
+        self.set_up()
+        return self
+
+    def set_up(self):
+        """Connections, the preset, and the first sync as a job."""
         told = {side: getattr(self, side).credentials() for side in ("left", "right")}
         told["left"]["settings"] |= {"limit.batch": "0", "limit.request": "0"}
         told["right"]["settings"] |= {"limit.request": "0"}
         self.job = int(self.run("-m", "tests.acceptance.site_setup", given=told))
-        return self
 
     def __exit__(self, *_):
         leftover = [pid for name in self.names for pid in pids_of(name)]

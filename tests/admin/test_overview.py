@@ -98,11 +98,23 @@ def test_a_preview_that_nobody_can_approve_any_more_needs_nobody(boss: Client, q
 
 def test_a_row_tells_problems_and_approvals_and_leads_to_them(boss: Client, world: TwoSystems) -> None:
     row = row_of()
-    assert (row.hands, row.health.approvals) == (1, 1)
-    for url, reason in ((row.problems_url, "conflict"), (row.approvals_url, "waits for approval")):
+    assert (row.hands, row.approvals) == (1, 1)
+    for url, reason in ((row.problems_url, "conflict"), (row.approve_at, "waits for approval")):
         answer = boss.get(url)
         assert answer.status_code == 200
         assert {one.reason for one in answer.context["cl"].queryset} == {reason}
+
+
+def test_a_preview_that_waits_counts_as_an_approval_and_is_where_approving_begins(
+    boss: Client, world: TwoSystems
+) -> None:
+    preview = Run.objects.create(
+        integration=world.integration, scope=world.scope, purpose="preview", phase="proposed", started_at=clock.now(),
+        finished_at=clock.now() - timedelta(minutes=10),
+    )  # fmt: skip
+    row = row_of()
+    assert row.approvals == 2
+    assert row.approve_at == reverse("admin:connectors_run_change", args=[preview.pk])
 
 
 def test_a_lost_connection_is_named_with_its_reason(boss: Client, quiet: TwoSystems) -> None:

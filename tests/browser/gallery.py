@@ -38,7 +38,11 @@ class Names:
     waiting: str = "Northwestern_Territories_Subsidiary_Bookkeeping_with_Shared_Services_Customer_Platform"
     broken: str = "Old warehouse " + RIGHT_TO_LEFT
     customers: tuple[str, ...] = (LONG, RIGHT_TO_LEFT, FAR_EAST, MARKUP)
-    city: str = LONG[:40]
+    cities: tuple[str, ...] = (LONG[:40], RIGHT_TO_LEFT[:40], "Bergen")
+    notes: tuple[str, str] = ("Called on Monday. " * 20, FAR_EAST * 9)
+    blackout: str = LONG
+    rule: str = LONG
+    pause: str = LONG  # why all syncs wait; empty: they do not
 
 
 FEARED = Names()
@@ -47,7 +51,11 @@ PLAIN = Names(
     waiting="Northwest Books with Shared Services",
     broken="Old Warehouse",
     customers=(),
-    city="Tromsø",
+    cities=("Tromsø", "Stavanger", "Bergen"),
+    notes=("Called on Monday, wants one invoice a month.", "Prefers e-mail. Ask for the harbour master."),
+    blackout="Books close",
+    rule="Old warehouse, failed",
+    pause="",
 )
 
 
@@ -186,10 +194,10 @@ def _part_ways(gallery: Gallery, books: Simulator, sales: Simulator) -> None:
         integration=gallery.main, ended=0, pending=None, entity_sync__name="customer", left_id__isnull=False
     ).exclude(right_id=None)
     for number, link in enumerate(agreed.order_by("-id")[:8]):
-        city = (gallery.names.city, RIGHT_TO_LEFT[:40], "Bergen")[number % 3]
+        city, (note, other) = gallery.names.cities[number % 3], gallery.names.notes
         if number < 5:
-            books.user_edits("Customer", str(link.left_id), {"BillAddr.City": city, "Notes": "Called on Monday. " * 20})
-            sales.user_edits("account", str(link.right_id), {"address1_city": "Oslo", "description": FAR_EAST * 9})
+            books.user_edits("Customer", str(link.left_id), {"BillAddr.City": city, "Notes": note})
+            sales.user_edits("account", str(link.right_id), {"address1_city": "Oslo", "description": other})
         else:
             sales.user_deletes("account", str(link.right_id))
 
@@ -266,7 +274,7 @@ def _services(gallery: Gallery) -> None:
     Service.objects.filter(pk__in=[changes.pk, aging.pk]).update(enabled=True)
     blackouts.save(Blackout(name="Year end", kind="yearly", first=date(2026, 12, 24), last=date(2027, 1, 1)), by=ada)
     month_end = Blackout(
-        name=gallery.names.long, kind="month end", days_before=2, days_after=1, integration=gallery.main
+        name=gallery.names.blackout, kind="month end", days_before=2, days_after=1, integration=gallery.main
     )
     blackouts.save(month_end, by=ada)
     services.reschedule(Service.objects.all())
@@ -287,7 +295,7 @@ def _watched(gallery: Gallery) -> None:
 
     for what in AlertRule.What.values:
         AlertRule.objects.create(name=f"Operations, {what}", what=what, addresses=["ops@example.com"])
-    rule = AlertRule.objects.create(name=gallery.names.long, what="failed", to="slack", integration=gallery.broken)
+    rule = AlertRule.objects.create(name=gallery.names.rule, what="failed", to="slack", integration=gallery.broken)
     rule.set_webhook("https://hooks.example.com/T0/secretpart")
     watch.tick()
     outbox.put_test(AlertRule.objects.earliest("id"))
@@ -301,7 +309,8 @@ def _watched(gallery: Gallery) -> None:
         kind="connection", connection=held, by=ada, reason="Moved to another data centre; back at noon."
     )
     long = gallery.names.long
-    Pause.objects.create(kind="type", job_type="sync", by=ada, reason=long)
+    if gallery.names.pause:
+        Pause.objects.create(kind="type", job_type="sync", by=ada, reason=gallery.names.pause)
     WorkerHeartbeat.objects.create(name="gallery", kind="supervisor", host="hub-1", pid=4711, workers=4, seen_at=now)
     WorkerHeartbeat.objects.create(name=long, kind="queue", host=long, pid=4712, seen_at=now - timedelta(minutes=7))
     request_sync(gallery.main, mode="comprehensive", by=ada)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
 
-from tests.acceptance.test_processes import Site
 from tests.browser.chromium import executable
+from tests.browser.site import PATIENCE, WebSite
 
 pytestmark = [
     pytest.mark.browser,
@@ -24,47 +18,18 @@ pytestmark = [
     pytest.mark.skipif(executable() is None, reason="there is no Chromium on this machine"),
 ]
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-PASSWORD = "a long enough secret"
-PEOPLE = f"""
-import django; django.setup()
-from django.contrib.auth.models import User
-User.objects.create_superuser("ada", password="{PASSWORD}")
-"""
-PATIENCE = 120  # seconds until a job that was asked for has been done
 
 
-class Hub(Site):
+class Hub(WebSite):
     """A synced installation with a worker and a web server, in which a person is asked about every conflict."""
-
-    def __init__(self, folder: Path, url: str, records: int) -> None:
-        super().__init__(folder, url, records)
-        # Nobody is killed here: on a busy machine a worker may take its time.
-        self.environment |= {"JOB_UNCLAIMED_SECONDS": "60", "WORKER_STALL_SECONDS": "90"}
-        self.address = ""
 
     def open(self) -> None:
         """Sync for the first time, and put up the web server."""
-        self.run("-c", PEOPLE)
         self.start()
         self.finish(PATIENCE)
         self.rows("update connectors_entitysync set policy = 'ask'")
         self.ask("delta")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.address = f"http://127.0.0.1:{probe.getsockname()[1]}"
-        command = [sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", self.address[7:], "--threads", "4"]
-        self.workers.append(
-            subprocess.Popen(
-                command, env=self.environment, cwd=settings.BASE_DIR, stdout=self.output, stderr=self.output
-            )
-        )
-        self.until(self._answers, "the web server does not answer", PATIENCE)
-
-    def _answers(self) -> bool:
-        try:
-            return bool(urllib.request.urlopen(f"{self.address}/healthz", timeout=5).status == 200)  # noqa: S310
-        except (urllib.error.URLError, OSError):
-            return False
+        self.serve()
 
     def companies(self) -> list[tuple[str, str]]:
         """Return the ids of customers with a company and of their accounts."""
@@ -89,7 +54,7 @@ class Hub(Site):
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
-    with Hub(tmp_path, f"sqlite:///{tmp_path / 'hub.sqlite3'}", 30) as running:
+    with Hub(tmp_path, 30) as running:
         running.open()
         yield running
 
@@ -101,10 +66,8 @@ def test_conflicts_are_settled_by_field_and_in_bulk(hub: Hub, page: Any) -> None
     hub.ask("delta")
 
     page.set_default_timeout(PATIENCE * 1000)
+    hub.enter(page)
     page.goto(f"{hub.address}/admin/conflicts/")
-    page.fill("[name=username]", "ada")
-    page.fill("[name=password]", PASSWORD)
-    page.click("[type=submit]")
     assert "3 conflicts" in page.inner_text("#content")
     card = page.locator(".cf-card", has_text="Lisbon 0")
     assert "Oslo 0" in card.inner_text()
