@@ -376,7 +376,7 @@ class Staging:
         for record, pair, outside in chosen:
             values = self.ctx.mappers[pair.id].canonical(self.side, record, lambda place, i: keys.get((place, i)))
             staged.append(Arrival(record, pair, outside, values))
-        marked = self._marked([a.record for a in staged if a.record.marker])
+        marked = self._marked(family, [a.record for a in staged if a.record.marker])
         free = [
             (a.record.id, a.pair, a.values) for a in staged if not a.outside and a.record.marker not in marked
         ]  # fmt: skip
@@ -407,12 +407,18 @@ class Staging:
         self._ask_about(arrival.candidates)
         self._insert(arrival.record, arrival.pair, family, arrival.values, arrival.outside, bool(arrival.candidates))
 
-    def _marked(self, records: Sequence[Record]) -> dict[str, Candidate]:
-        """Return marker -> link, for markers whose link has no living record on this side."""
+    def _marked(self, family: str, records: Sequence[Record]) -> dict[str, Candidate]:
+        """Return marker -> link, for markers whose link has no living record on this side.
+
+        Of this family only: a record that belongs to two carries the marker of one, and is no copy of itself in the other.
+        """
         if not records:
             return {}
         rows = RecordLink.objects.filter(
-            key__in=[record.marker for record in records], integration=self.ctx.integration.pk, ended=0
+            key__in=[record.marker for record in records],
+            integration=self.ctx.integration.pk,
+            family=family,
+            ended=0,
         ).values_list(
             "key", "id", f"{self.side}_id", f"{self.side}_life", f"{self.side}_entity", "reason", "args", "revision"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from connectors.models import RecordLink
+from connectors.models import Event, RecordLink
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PERSON = {"GivenName": "Ada", "FamilyName": "Lovelace", "PrimaryEmailAddr.Address": "ada@engines.example"}
@@ -41,6 +41,11 @@ def test_a_company_with_a_person_becomes_an_account_and_its_primary_contact(hub)
     hub.settle()
     hub.settle(hub.sync(mode="comprehensive"))
     assert hub.writes("left") + hub.writes("right") == before, "the echo writes nothing"
+
+
+def test_a_contact_that_the_hub_made_is_no_copy_of_itself_in_its_other_family(hub):
+    assert hub.creates("right", "contact"), "each is listed both as a company's person and as a person alone"
+    assert not Event.objects.filter(code="copied marker")
 
 
 def test_edits_of_the_person_flow_both_ways(hub):
