@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import models, transaction
 from rest_framework import status
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.response import Response
 
@@ -45,6 +45,17 @@ class Tagged(View):
             if answer.status_code >= 400:
                 transaction.set_rollback(True)
             return answer
+
+    def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
+        """Where nothing can be compared, If-Match is refused: who sends it counts on it."""
+        super().initial(request, *args, **kwargs)
+        compares = self.tagged and bool(getattr(self, "detail", False))
+        if HEADER in request.headers and request.method not in SAFE_METHODS and not compares:
+            raise ValidationError(
+                {
+                    "detail": "If-Match means nothing at this address. Leave it out; where the answer has a `revision`, send that."
+                }
+            )
 
     def get_object(self) -> Any:
         """Compare, before anything is done."""

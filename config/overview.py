@@ -21,7 +21,7 @@ from connectors.admin.runs import phase_badge, summary
 from connectors.models import Budget, Connection, Event, Integration, Run
 from connectors.registry import UnknownSystem, connector_class
 from connectors.sync import drift
-from connectors.sync.health import BROKEN, Health, overview
+from connectors.sync.health import BROKEN, Health, many, overview
 from connectors.sync.run import CHECK_KEPT, PREVIEW_KEPT
 from connectors.transport.budget import amounts, window
 from jobs import clock, pauses
@@ -402,14 +402,14 @@ def _of_row(row: Row, since: datetime | None, user: Any) -> list[Need]:
         return found
     if row.hands:
         parts = [
-            f"{one.counts[kind]} {word}"
+            f"{many(one.counts[kind])} {word}"
             for kind, word in (("parked", "parked"), ("conflict", "in conflict"))
             if one.counts[kind]
         ]
         are = "record needs" if row.hands == 1 else "records need"
         found.append(
             Need(
-                f"{name}: {row.hands:,} {are} a person",
+                f"{name}: {many(row.hands)} {are} a person",
                 ", ".join(parts).capitalize() + ".",
                 row.problems_url,
                 "See the problems",
@@ -420,7 +420,7 @@ def _of_row(row: Row, since: datetime | None, user: Any) -> list[Need]:
         what = "delete waits" if one.approvals == 1 else "deletes wait"
         found.append(
             Need(
-                f"{name}: {one.approvals:,} {what} for approval",
+                f"{name}: {many(one.approvals)} {what} for approval",
                 "Nothing is deleted until then.",
                 row.deletes_url,
                 "See them",

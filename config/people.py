@@ -22,7 +22,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from config.models import DEFAULT_DAYS, MOST_DAYS, ApiToken
-from connectors.admin.base import Button, Exact, Pressable, ReadOnly, ago, badge
+from connectors.admin.base import Button, Exact, Moments, Pressable, ReadOnly, ago, badge
 from connectors.admin.fresh import Fresh
 
 admin.site.unregister(User)
@@ -101,7 +101,7 @@ class NewTokenForm(forms.ModelForm):
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(Pressable, ModelAdmin):
+class ApiTokenAdmin(Moments, Pressable, ModelAdmin):
     """Programs' keys to the API.  The text of one is shown once, when it is made."""
 
     list_display = ["name", "user", "prefix_shown", "scope", "state_shown", "expires", "last_used"]

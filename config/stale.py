@@ -89,7 +89,7 @@ def told_many(obj: models.Model, columns: Iterable[str]) -> Told:
     found: Told = {}
     for relation in obj._meta.many_to_many:
         if relation.name in columns:
-            rows = list(relation.value_from_object(obj))
+            rows = list(getattr(obj, relation.name).select_related())  # the name of a right tells of what
             text = ", ".join(sorted(str(row) for row in rows))
             found[str(relation.verbose_name).capitalize()] = [_mark(sorted(row.pk for row in rows)), _cut(text or "–")]
     return found

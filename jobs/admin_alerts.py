@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
 
 from config import audit
 from connectors.admin.base import Button, Pressable, ReadOnly, ago, badge, exact, link_to
@@ -26,15 +27,15 @@ class AlertRuleForm(forms.ModelForm):
     addresses_text = forms.CharField(
         label="E-mail addresses",
         required=False,
-        widget=forms.Textarea(attrs={"rows": 3}),
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text="One on each line.",
     )
     url = forms.CharField(
-        label="Webhook address", required=False, max_length=2000, widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        label="Webhook address", required=False, max_length=2000, widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "off"}),
         help_text="It is stored encrypted and not shown again. Leave it empty to keep the one that is stored.",
     )  # fmt: skip
     signing_key = forms.CharField(
-        label="Signing key", required=False, max_length=200, widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        label="Signing key", required=False, max_length=200, widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "off"}),
         help_text="For JSON: the receiver checks X-Syncline-Signature with it. Empty: one is made and shown once.",
     )  # fmt: skip
 
@@ -85,7 +86,8 @@ class AlertRuleAdmin(Pressable, ModelAdmin):
     def save_model(self, request: HttpRequest, obj: AlertRule, form: Any, change: bool) -> None:
         obj.addresses = form.cleaned_data["addresses"]
         super().save_model(request, obj, form, change)
-        if made := saving.save_webhook(obj, form.cleaned_data["url"], form.cleaned_data["signing_key"]):
+        entered, was = form.cleaned_data, form.initial.get("to", "") if change else ""
+        if made := saving.save_webhook(obj, entered["url"], entered["signing_key"], was=was):
             self.message_user(request, f"The signing key, shown this once: {made}", messages.WARNING)
 
     def test(self, request: HttpRequest, rule: AlertRule) -> str:
@@ -97,6 +99,11 @@ class AlertAdmin(ReadOnly, ModelAdmin):
     """What is or was wrong."""
 
     list_display = ["opened", "state", "text", "rule", "count", "seen", "resolved"]
+    fields = [
+        "state", "text", "rule", "integration", "cause", "count", "opened_at", "last_seen", "resolved_at",
+        "acknowledged_at", "acknowledged_by",
+    ]  # fmt: skip
+    readonly_fields = ["state"]
     list_filter = [("resolved_at", admin.EmptyFieldListFilter), "rule"]
     list_select_related = ["rule"]
     ordering = ["-opened_at"]

@@ -112,10 +112,10 @@ class AlertRuleSerializer(serializers.ModelSerializer[AlertRule]):
         return rule
 
     def update(self, instance: AlertRule, validated_data: dict[str, Any]) -> AlertRule:
-        url, key = validated_data.pop("url", ""), validated_data.pop("signing_key", "")
+        url, key, was = validated_data.pop("url", ""), validated_data.pop("signing_key", ""), instance.to
         with transaction.atomic():
             rule = super().update(instance, validated_data)
-            self.made_key = saving.save_webhook(rule, url, key)
+            self.made_key = saving.save_webhook(rule, url, key, was=was)
         return rule
 
 

@@ -47,7 +47,8 @@ class JobFilter(django_filters.FilterSet):
     """Filters on what an index serves, or what narrows it further."""
 
     ids = NumbersFilter(field_name="id", lookup_expr="in")
-    status_reason = django_filters.MultipleChoiceFilter(choices=StatusReason.choices)
+    # A job has one status: without DISTINCT, which would sort all that it finds with all columns.
+    status_reason = django_filters.MultipleChoiceFilter(choices=StatusReason.choices, distinct=False)
     connection = django_filters.ModelChoiceFilter(queryset=Connection.objects.all(), method="by_connection")
     integration = django_filters.ModelChoiceFilter(queryset=Integration.objects.all(), method="by_integration")
     error_class = django_filters.ChoiceFilter(

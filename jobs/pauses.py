@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Kind = Pause.Kind
 LONGEST = timedelta(days=366)
+OVER = "The pause was ended meanwhile, so it can't be changed any more. Make a new one."
 
 
 def active(now: datetime) -> list[Pause]:
@@ -65,12 +66,18 @@ def check_new(kind: str, connection: Connection | None, job_type: str, reason: s
         raise ValidationError(errors)
 
 
+def check_there(pause: Pause) -> None:
+    """Raise ValidationError where a pause holds nothing back any more: changing it would hold nothing back either."""
+    if not Pause.objects.select_for_update().active(clock.now()).filter(pk=pause.pk).exists():  # type: ignore[attr-defined]
+        raise ValidationError(OVER)
+
+
 def change(pause: Pause, *, reason: str, until: datetime | None) -> None:
     """Change why and how long.  Raises ValidationError, IllegalTransition where it was ended meanwhile."""
     check(reason, until)
     pause.reason, pause.until = reason.strip(), until
     if not Pause.objects.active(clock.now()).filter(pk=pause.pk).update(reason=pause.reason, until=until):
-        raise IllegalTransition("The pause was ended meanwhile.")
+        raise IllegalTransition(OVER)
 
 
 def end(pause: Pause) -> None:

@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from config.etags import Tagged
 from config.openapi import INTEGRATION
 from config.rest import Strict
 from connectors.models import Integration
@@ -52,7 +53,7 @@ class ReportSerializer(serializers.Serializer[Any]):
     lines = LineSerializer(many=True)
 
 
-class PreflightViewSet(Strict, viewsets.ViewSet):
+class PreflightViewSet(Strict, Tagged, viewsets.ViewSet):
     """GET: what the last look found.  POST: look now."""
 
     permission_classes = [MayLook]

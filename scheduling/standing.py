@@ -72,9 +72,18 @@ def last_jobs(services: Iterable[Service]) -> dict[int, Job]:
     ids = [service.pk for service in services]
     # The first entry of an index for each service: a service that runs each minute has half a million jobs a year.
     ref = Concat(Value("service:"), OuterRef("pk"), output_field=CharField())
-    own = Job.objects.filter(object_ref=ref).exclude(object_ref="").order_by("-id").values("id")[:1]
+    # Asked as a range and sorted by both columns: for an equal value a database may look through all jobs from the newest on,
+    # and a service that has started nothing for a year then costs most.
+    own = (
+        Job.objects.filter(object_ref__gte=ref, object_ref__lte=ref)
+        .exclude(object_ref="")
+        .order_by("object_ref", "-id")
+    )
     newest = dict(
-        Service.objects.filter(pk__in=ids).annotate(newest=Subquery(own)).values_list("pk", "newest").order_by()
+        Service.objects.filter(pk__in=ids)
+        .annotate(newest=Subquery(own.values("id")[:1]))
+        .values_list("pk", "newest")
+        .order_by()
     )
     jobs = Job.objects.select_related("run").in_bulk([pk for pk in newest.values() if pk is not None])
     return {service: jobs[pk] for service, pk in newest.items() if pk in jobs}

@@ -9,23 +9,25 @@ from typing import Any, ClassVar
 
 from django.apps import apps
 from django.contrib import messages
+from django.contrib.admin import AdminSite, display
 from django.contrib.admin.utils import get_fields_from_path, unquote
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
-from django.db.models import Model, Q, QuerySet
+from django.db.models import DateTimeField, Model, Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
+from unfold.views import ChangeList
 
 from config import audit
 from config.stale import Stale
 from connectors.admin.fresh import Fresh
+from connectors.admin.lists import CappedPaginator, IndexedList
 from connectors.contract import ConnectorError
 from connectors.registry import UnknownSystem
 from connectors.sync.compile import SettingsError
@@ -35,7 +37,6 @@ from jobs import clock
 from jobs.states import IllegalTransition
 from jobs.syncing import NotNow
 
-MOST_COUNTED = 10_000
 # What people call the rows, in titles and breadcrumbs as in the navigation.  Set here and not in a Meta: a word needs no migration.
 WORDS = {
     "connectors.RecordLink": ("record", "records"), "connectors.RecordChange": ("change", "changes"),
@@ -118,26 +119,38 @@ def link_to(obj: Model | None, text: object = "") -> SafeString | str:
     return format_html('<a class="sl-link" href="{}">{}</a>', url, text or str(obj))
 
 
-class CappedPaginator(Paginator):
-    """Counts at most 10,001 rows: nobody needs the exact number of a million, and counting them takes a second."""
+class Moments:
+    """Where a moment can only be read, it is shown relative, with the exact time on hover."""
 
-    template_name = "syncline/pagination.html"
-    most = MOST_COUNTED
+    def __init__(self, model: type[Model], admin_site: AdminSite) -> None:
+        super().__init__(model, admin_site)  # type: ignore[call-arg]
+        for column in model._meta.concrete_fields:
+            if isinstance(column, DateTimeField):
+                setattr(self, f"{column.name}_ago", _shown_ago(column))
 
-    @cached_property
-    def count(self) -> int:
-        rows: Any = self.object_list
-        if isinstance(rows, QuerySet):
-            rows = rows.order_by()  # in whichever order an index gives them
-        return int(rows[: self.most + 1].count())
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> list[Any]:
+        """The fields of the page, the moments as this class shows them."""
+        told = super().get_fields(request, obj)  # type: ignore[misc]
+        return [name if not isinstance(name, str) else self._as_shown(name) for name in told]
 
-    @property
-    def capped(self) -> bool:
-        """There are more rows than were counted."""
-        return self.count > self.most
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
+        """What is read is what is shown."""
+        return [self._as_shown(name) for name in super().get_readonly_fields(request, obj)]  # type: ignore[misc]
+
+    def _as_shown(self, name: str) -> str:
+        return f"{name}_ago" if hasattr(self, f"{name}_ago") else name
 
 
-class ReadOnly:
+def _shown_ago(column: DateTimeField[Any, Any]) -> Callable[[Model], SafeString | str]:
+    @display(description=capfirst(column.verbose_name))
+    def shown(row: Model) -> SafeString | str:
+        moment = getattr(row, column.name)
+        return ago(moment) if moment else "–"
+
+    return shown
+
+
+class ReadOnly(Moments):
     """No adding, changing or deleting: these rows are written by the hub alone."""
 
     paginator: Any = CappedPaginator
@@ -145,6 +158,10 @@ class ReadOnly:
     list_per_page = 50
     list_after_template = "syncline/_live_list.html"
     ordering: Any = ["-id"]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Sorted by what it offers alone; many rows have no index on other columns."""
+        return IndexedList
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False

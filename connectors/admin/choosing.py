@@ -16,8 +16,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminDateWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from connectors.admin.base import CappedPaginator, ago, badge, link_to
+from connectors.admin.base import ago, badge, link_to
 from connectors.admin.links import state_of
+from connectors.admin.lists import CappedPaginator
 from connectors.admin.show import name_of
 from connectors.management.promoting import MOST_CHOSEN, MOST_NOW, promote_some, waiting_notices
 from connectors.models import EntitySync, Integration, Promotion, RecordLink

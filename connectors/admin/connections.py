@@ -48,6 +48,7 @@ class NewConnectionForm(forms.ModelForm):
     class Meta:
         model = Connection
         fields = ["system", "name"]
+        widgets = {"name": UnfoldAdminTextInputWidget}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import Count, IntegerField, OuterRef, Subquery
+from django.db.models import Count
 from django.urls import reverse
 from django.utils.text import capfirst
 
 from connectors.admin.base import ago
 from connectors.admin.runs import phase_badge, summary, undoable
 from connectors.admin.show import ARROWS
-from connectors.models import EntitySync, Integration, RecordLink, Run
+from connectors.models import EntitySync, Integration, Run
 from connectors.sync import sentences, settings_history
 from connectors.sync.drift import open_drifts
-from connectors.sync.health import NAMES, overview
+from connectors.sync.health import AGREED, NAMES, Counted, counted, many, overview
 from connectors.sync.naming import names_of
-from connectors.sync.plan import Pending
 from connectors.sync.schema import stored
 from connectors.sync.sentences import Names
 from jobs import clock
@@ -28,15 +27,7 @@ from scheduling.windows import sentence as schedule_sentence
 
 RUNS = 5
 CHANGES = 3
-MOST = 10_000
 SHOWN = ("changed", "planned", "waiting", "skipped", "conflict", "parked")
-
-
-class CappedCount(Subquery):
-    """Counts the rows of a sliced subquery: never more than the slice takes."""
-
-    template = "(SELECT COUNT(*) FROM (%(subquery)s) AS counted)"
-    output_field = IntegerField()
 
 
 def context(integration: Integration) -> dict[str, Any]:
@@ -44,25 +35,21 @@ def context(integration: Integration) -> dict[str, Any]:
     runs = list(Run.objects.filter(integration=integration).order_by("-id").defer("progress")[:RUNS])
     syncs = list(_syncs(integration))
     names = names_of(integration, stored(integration))
-    health = overview([integration], agreed=False)[0]
-    health.agreed = sum(sync.agreed for sync in syncs)
+    counts = counted([integration.pk])
     return {
-        "health": health,
+        "health": overview([integration], counts=counts)[0],
         "sentence": sentence_of(integration, syncs, names),
-        "syncs": rows_of(integration, syncs, names),
+        "syncs": rows_of(syncs, names, counts),
         "runs": [{"run": r, "phase": phase_badge(r), "summary": summary(r), "started": ago(r.started_at)} for r in runs],
         "undo": last_written(runs),
         "drifts": open_drifts(integration),
         "changes": settings_history.timeline(integration, size=CHANGES)[0],
-        "agreed_more": any(sync.agreed > MOST for sync in syncs),
     }  # fmt: skip
 
 
 def _syncs(integration: Integration) -> Any:
-    links = RecordLink.objects.filter(entity_sync=OuterRef("pk"), pending__isnull=True, ended=0)
-    capped = CappedCount(links.order_by().values("pk")[: MOST + 1])
     rows = EntitySync.objects.filter(integration=integration).order_by("position", "id")
-    return rows.annotate(agreed=capped, mapping_count=Count("mappings"))
+    return rows.annotate(mapping_count=Count("mappings"))
 
 
 def sentence_of(integration: Integration, syncs: list[EntitySync], names: Names) -> str:
@@ -82,12 +69,9 @@ def schedules_of(integrations: Iterable[Integration]) -> dict[int, list[str]]:
     return found
 
 
-def rows_of(integration: Integration, syncs: list[EntitySync], names: Names) -> list[dict[str, Any]]:
+def rows_of(syncs: list[EntitySync], names: Names, counts: Iterable[Counted]) -> list[dict[str, Any]]:
     """Return one row for each entity sync."""
-    apart = RecordLink.objects.filter(entity_sync__in=syncs, pending__isnull=False)
-    counted: dict[int, dict[str, int]] = {}
-    for sync_id, pending, total in apart.values_list("entity_sync", "pending").annotate(n=Count("id")).order_by():
-        counted.setdefault(sync_id, {})[NAMES[Pending(pending or 0)]] = total
+    numbers = {one.entity_sync: one.numbers for one in counts}
     return [
         {
             "sync": sync,
@@ -97,16 +81,12 @@ def rows_of(integration: Integration, syncs: list[EntitySync], names: Names) -> 
             "deletes": sentences.setting_words("on_delete", sync.on_delete, names),
             "never": _never(sync),
             "bounds": _bounds(sync, names),
-            "agreed": _many(sync.agreed),  # type: ignore[attr-defined]
-            "counts": _counts(sync, counted.get(sync.pk, {})),
+            "agreed": many(numbers[sync.pk][AGREED]),
+            "counts": _counts(sync, numbers[sync.pk]),
             "links": _links(sync),
         }
         for sync in syncs
     ]
-
-
-def _many(count: int) -> str:
-    return f"{MOST:,}+" if count > MOST else f"{count:,}"
 
 
 def _never(sync: EntitySync) -> list[dict[str, Any]]:
@@ -126,12 +106,12 @@ def _bounds(sync: EntitySync, names: Names) -> list[str]:
     return found
 
 
-def _counts(sync: EntitySync, counted: dict[str, int]) -> list[dict[str, Any]]:
-    numbers = {name: number for number, name in NAMES.items()}
+def _counts(sync: EntitySync, numbers: dict[str, int]) -> list[dict[str, Any]]:
+    states = {name: int(state) for state, name in NAMES.items()}
     return [
-        {"name": name, "count": f"{counted[name]:,}", "url": f"{_links(sync)}&pending={int(numbers[name])}"}
+        {"name": name, "count": many(numbers[name]), "url": f"{_links(sync)}&pending={states[name]}"}
         for name in SHOWN
-        if counted.get(name)
+        if numbers[name]
     ]
 
 

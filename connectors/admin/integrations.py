@@ -20,7 +20,7 @@ from connectors.admin.presets import apply_view
 from connectors.admin.runs import requested
 from connectors.models import Integration
 from connectors.registry import UnknownSystem, connector_class
-from connectors.sync.health import Health, overview
+from connectors.sync.health import Health, many, overview
 from connectors.sync.switching import switch
 from jobs import clock
 from jobs.housekeeping import failing
@@ -253,5 +253,5 @@ def _number(integration: Integration, count: int, pending: str) -> SafeString:
         return format_html('<span class="sl-quiet">{}</span>', 0)
     url = reverse("admin:connectors_recordlink_changelist")
     return format_html(
-        '<a class="sl-link" href="{}?pending={}&amp;integration={}">{}</a>', url, pending, integration.pk, f"{count:,}"
+        '<a class="sl-link" href="{}?pending={}&amp;integration={}">{}</a>', url, pending, integration.pk, many(count)
     )

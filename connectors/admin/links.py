@@ -104,7 +104,16 @@ class ElsewhereFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         # Who searches for an id wants all that there is of it.
-        return queryset if self.value() or request.GET.get("q") else queryset.exclude(args__in=ELSEWHERE)
+        if self.value() or request.GET.get("q") or not _may_be_elsewhere(request):
+            return queryset
+        return queryset.exclude(args__in=ELSEWHERE)
+
+
+def _may_be_elsewhere(request: HttpRequest) -> bool:
+    """Such records are skipped, being out of bounds: among others nobody looks for them, which would take the rows themselves."""
+    states = {HANDS, "none", *(str(int(state)) for state in Pending)} - {str(int(Pending.SKIPPED))}
+    reasons = set(REASONS) - {"", "outside"}
+    return request.GET.get("pending") not in states and request.GET.get("reason") not in reasons
 
 
 def state_of(link: RecordLink, why: str = "") -> SafeString:

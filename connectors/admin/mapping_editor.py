@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 
 from config import audit
 from connectors.admin.base import Titled, ago, badge
-from connectors.admin.mapping_forms import RowForm, sent_forms, shown_forms
+from connectors.admin.mapping_forms import MOST_ROWS, RowForm, sent_forms, shown_forms
 from connectors.admin.mapping_saving import MAY_READ, may_change, save_rows
 from connectors.admin.show import ARROWS, Shower
 from connectors.contract import Connector, ConnectorError, Kind
@@ -117,6 +117,9 @@ def _save(
         for place, own in refusal.rows.items():
             errors[place] = {**own, **errors.get(place, {})}
         general = refusal.general
+    if len(rows) > MOST_ROWS:
+        told = f"One page takes at most {MOST_ROWS} rows, and these are {len(rows)}. Nothing was saved: import them as a file."
+        general = [told, *general]
     if errors or general:
         return _page(
             request, sync, schema, rows, errors=errors, general=general, forms_of=sent, revision=revision, seen=seen
@@ -332,7 +335,7 @@ def try_view(request: HttpRequest, sync_id: int) -> HttpResponse:
     sync = sync_or_404(request, sync_id)
     schema = stored(sync.integration)
     there = {row.id: row for row in drafts.rows_of(sync)}
-    sent = list(sent_forms(request.POST))
+    sent = list(sent_forms(request.POST, MOST_ROWS))
     rows = [form.row(sync, schema, there) for _, form in sent]
     context: dict[str, Any] = {"error": "", "record": ""}
     tried: dict[int, trying.Line] = {}

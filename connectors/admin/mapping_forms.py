@@ -98,15 +98,18 @@ def initial(row: Row) -> dict[str, Any]:
     return {**values, "id": row.id}
 
 
-def sent_forms(told: Mapping[str, Any]) -> Iterator[tuple[int, RowForm]]:
-    """Yield (number, form) of the rows that were sent, in the order of their positions; removed ones are left out."""
+def sent_forms(told: Mapping[str, Any], most: int | None = None) -> Iterator[tuple[int, RowForm]]:
+    """Yield (number, form) of the rows that were sent, in the order of their positions; removed ones are left out.
+
+    `most`: only so many, for what is not to be saved; a saved row that is not among them would be removed.
+    """
     numbers = {
         int(parts[1])
         for key in told
-        if key.startswith("rows-") and len(parts := key.split("-", 2)) == 3 and parts[1].isdecimal()
+        if key.startswith("rows-") and len(parts := key.split("-", 2)) == 3 and _is_number(parts[1])
     }
     found: list[tuple[int, int, RowForm]] = []
-    for number in sorted(numbers)[:MOST_ROWS]:
+    for number in sorted(numbers)[:most]:
         form = RowForm(told, prefix=f"rows-{number}")
         form.is_valid()
         given = form.cleaned_data
@@ -115,6 +118,10 @@ def sent_forms(told: Mapping[str, Any]) -> Iterator[tuple[int, RowForm]]:
             found.append((number if place is None else place, number, form))
     for _, number, form in sorted(found, key=lambda one: one[:2]):
         yield number, form
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10
 
 
 def shown_forms(rows: Sequence[Row], errors: Mapping[int, Mapping[str, str]] | None = None) -> list[RowForm]:

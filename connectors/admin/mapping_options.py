@@ -39,6 +39,9 @@ def options_view(request: HttpRequest, sync_id: int) -> HttpResponse:
     pairs = _sent(request.POST)
     settings = (request.POST.get("unmapped", ""), request.POST.get("default", ""))
     seen = request.POST.get("seen", "")
+    if len(pairs) > MOST_PAIRS:  # what was cut off here would be removed
+        told = f"One page takes at most {MOST_PAIRS:,} pairs, and these are {len(pairs):,}. Nothing was saved: import them as a file."
+        return _page(request, sync, schema, mapping, pairs, settings, refusal=MappingsError({}, [told]))
     try:
         said = save_pairs(
             mapping, pairs, *settings, request.user, revision=_number(request.POST.get("revision", "")), schema=schema,
@@ -63,9 +66,9 @@ def _number(text: str) -> int:
 
 def _sent(told: Mapping[str, Any]) -> list[PairRow]:
     """Read the pairs that were sent, the ticked proposals among them."""
-    lefts, rights = (told.getlist(name)[:MOST_PAIRS] for name in ("left_key", "right_key"))  # type: ignore[attr-defined]
+    lefts, rights = (told.getlist(name) for name in ("left_key", "right_key"))  # type: ignore[attr-defined]
     pairs = [PairRow(left, right) for left, right in zip(lefts, rights, strict=False) if left or right]
-    for key in told.getlist("proposal")[:MOST_PAIRS]:  # type: ignore[attr-defined]
+    for key in told.getlist("proposal"):  # type: ignore[attr-defined]
         left, found, right = key.partition("\x1f")
         if found:
             pairs.append(PairRow(left, right))

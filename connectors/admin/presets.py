@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -9,6 +10,7 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.text import capfirst
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from connectors.contract import ConnectorError
@@ -42,9 +44,10 @@ class PresetForm(forms.Form):
             label="Name of the integration", max_length=100, initial=preset.title, widget=UnfoldAdminTextInputWidget()
         )
         for side, system in ((LEFT, preset.left), (RIGHT, preset.right)):
+            there = Connection.objects.filter(system=system).order_by("name")
             self.fields[side] = forms.ModelChoiceField(
-                Connection.objects.filter(system=system).order_by("name"), label=f"{_title(system)} ({side})",
-                widget=UnfoldAdminSelectWidget(), help_text="" if Connection.objects.filter(system=system).exists()
+                there, label=f"{_title(system)} ({side})", widget=UnfoldAdminSelectWidget(), empty_label="Choose",
+                initial=there[0] if there.count() == 1 else None, help_text="" if there.exists()
                 else f"There is no connection to {_title(system)} yet. Add one under Connections.",
             )  # fmt: skip
         self.fields["first_run"] = forms.ChoiceField(
@@ -52,10 +55,7 @@ class PresetForm(forms.Form):
             initial=preset.first_run, widget=UnfoldAdminSelectWidget(),
         )  # fmt: skip
         for name, what in preset.options.items():
-            self.fields[OPTION + name] = forms.CharField(
-                label=name.replace("_", " ").capitalize(), required=False, initial=what.get("default", ""),
-                help_text=what.get("help", ""), widget=UnfoldAdminTextInputWidget(),
-            )  # fmt: skip
+            self.fields[OPTION + name] = _option_field(name, what)
 
     def clean_name(self) -> str:
         """Names are unique."""
@@ -63,6 +63,23 @@ class PresetForm(forms.Form):
         if Integration.objects.filter(name=name).exists():
             raise forms.ValidationError(f"There is an integration {name!r} already. Choose another name.")
         return name
+
+
+def _option_field(name: str, what: Mapping[str, Any]) -> forms.Field:
+    told: dict[str, Any] = {
+        "label": _words(name),
+        "initial": what.get("default", ""),
+        "help_text": what.get("help", ""),
+    }
+    if what.get("choices"):
+        choices = [(choice, _words(str(choice))) for choice in what["choices"]]
+        return forms.ChoiceField(choices=choices, widget=UnfoldAdminSelectWidget(), **told)
+    widget = UnfoldAdminTextInputWidget(attrs={"type": "date"} if what.get("kind") == "date" else {})
+    return forms.CharField(required=False, widget=widget, **told)
+
+
+def _words(name: str) -> str:
+    return capfirst(name.replace("_", " "))
 
 
 def apply_view(model_admin: IntegrationAdmin, request: HttpRequest) -> HttpResponse:

@@ -7,17 +7,18 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from django.core.paginator import Paginator
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
-from connectors.admin.base import CappedPaginator, ago, relative
+from connectors.admin.base import ago, relative
 from connectors.admin.differences import difference, link_values, never_agreed, side_names
+from connectors.admin.lists import CappedPaginator, LatePages
 from connectors.admin.show import Shower, change_values, name_of
 from connectors.models import RecordChange, RecordLink, Run
 from connectors.sync import proposals
 from connectors.sync.explain import REASONS, reason_word
+from connectors.sync.finding import of_run
 from connectors.sync.plan import Pending
 from connectors.sync.rules import LEFT, RIGHT
 from connectors.sync.undo import NOT_UNDONE
@@ -46,7 +47,7 @@ OUTCOMES: dict[str, tuple[str, str, tuple[int | None, ...]]] = {
 }  # fmt: skip
 
 
-class Counted(Paginator):
+class Counted(LatePages):
     """A page of rows whose number is known already."""
 
     def __init__(self, rows: Any, per_page: int, count: int) -> None:
@@ -175,7 +176,7 @@ def touched(run: Run, outcome: str) -> QuerySet[RecordLink]:
 
 def rows_of(run: Run, tab: Tab, side: str) -> QuerySet[RecordChange]:
     """Return the changes of a tab."""
-    rows = RecordChange.objects.filter(run=run)
+    rows = RecordChange.objects.filter(of_run(run.pk))
     if run.phase == Run.Phase.PROPOSED:
         rows = rows.filter(Q(status__in=["proposed", "dropped"]) | Q(code=NOT_UNDONE))
     if tab.name == STAYS:

@@ -39,8 +39,8 @@ class PromotionAdmin(Exact, ReadOnly, Pressable, ModelAdmin):
     search_fields = ["external_id"]
     sortable_by: ClassVar[Any] = ()  # newest first; by the others no index sorts
     search_help_text = "Exact id of the record"
-    fields = ["external_id", "entity_sync", "side", "source", "status", "waits", "by", "at", "linked", "reason"]
-    readonly_fields = ["linked"]
+    fields = ["linked", "external_id", "entity_sync", "side", "source", "status_badge", "why", "by", "at"]
+    readonly_fields = ["linked", "status_badge", "why"]
     actions = ["requeue_all", "promote_now_all", "withdraw_all"]
     may = "connectors.change_promotion"
     buttons = [

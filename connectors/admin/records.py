@@ -16,6 +16,7 @@ from connectors.admin.base import Page, ReadOnly, ago, badge, link_to
 from connectors.admin.runs import VERBS
 from connectors.admin.show import Shower, change_values, name_of
 from connectors.models import ApiCall, Connection, Event, RecordChange
+from connectors.sync.finding import of_run
 from connectors.sync.plan import DELETED
 from connectors.sync.rules import ARCHIVED
 
@@ -55,6 +56,12 @@ class RecordChangeAdmin(ReadOnly, Page, ModelAdmin):
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Other pages link to the changes of a run or of a link; both have an index."""
         return lookup in ("run", "run__id__exact", "link", "link__id__exact", "status")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RecordChange]:
+        """Those of a run stand together, wherever that is."""
+        rows: QuerySet[RecordChange] = super().get_queryset(request)
+        asked = request.GET.get("run__id__exact") or request.GET.get("run") or ""
+        return rows.filter(of_run(int(asked))) if asked.isdecimal() and len(asked) < 19 else rows
 
     @admin.display(description="When", ordering="id")
     def when(self, change: RecordChange) -> SafeString:

@@ -102,6 +102,7 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
     page_template = "syncline/run.html"
     list_display = ["number", "integration", "kind", "phase_shown", "started", "length", "what"]
     list_display_links = ["number"]
+    sortable_by = ["number"]  # by the others no index sorts the runs of years
     list_filter = ["integration", "phase", "purpose", "mode"]
     list_select_related = ["integration"]
     actions: list[str] = []

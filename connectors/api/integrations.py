@@ -31,7 +31,10 @@ class EntitySyncSerializer(serializers.ModelSerializer[EntitySync]):
 
 
 class HealthSerializer(serializers.Serializer[Any]):
-    """How an integration is, in one word and one sentence, and its records by why they are not in agreement."""
+    """How an integration is, in one word and one sentence, and its records by why they are not in agreement.
+
+    Each number is counted to 10,001: that one means more than 10,000.
+    """
 
     state = serializers.CharField()
     reason = serializers.CharField()

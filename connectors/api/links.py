@@ -57,8 +57,13 @@ class LinkFilter(django_filters.FilterSet):
         method="only_elsewhere", label="Whether the record has its partner by another kind of record."
     )
 
+    reason = django_filters.CharFilter(method="of_reason", label="The one reason why it is not in agreement.")
     left_id = django_filters.CharFilter(method="of_the_left", label="Exact id of the record on the left.")
     right_id = django_filters.CharFilter(method="of_the_right", label="Exact id of the record on the right.")
+
+    def of_reason(self, rows: QuerySet[RecordLink], name: str, value: str) -> QuerySet[RecordLink]:
+        """Only records that are not in agreement have one: these the index holds."""
+        return rows.filter(pending__isnull=False, reason=value)
 
     def of_the_left(self, rows: QuerySet[RecordLink], name: str, value: str) -> QuerySet[RecordLink]:
         """By the index of the left records."""
@@ -70,11 +75,12 @@ class LinkFilter(django_filters.FilterSet):
 
     def only_elsewhere(self, rows: QuerySet[RecordLink], name: str, value: bool) -> QuerySet[RecordLink]:
         """Those that another entity sync tells of, or those that it does not."""
-        return rows.filter(args__in=ELSEWHERE) if value else rows.exclude(args__in=ELSEWHERE)
+        there = rows.filter(pending__isnull=False, reason="outside", args__in=ELSEWHERE)  # by the index on reasons
+        return there if value else rows.exclude(args__in=ELSEWHERE)
 
     class Meta:
         model = RecordLink
-        fields = ["integration", "entity_sync", "pending", "reason", "key"]
+        fields = ["integration", "entity_sync", "pending", "key"]
 
 
 class ResolvedSerializer(LinkSerializer):
@@ -156,6 +162,13 @@ class LinkViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
             "resync", "undo_last", "erase",
         ]
     )  # fmt: skip
+
+    def get_queryset(self) -> QuerySet[RecordLink]:
+        """A list shows none of the values and nothing of what belongs to a record: these are not read along for it."""
+        if self.action == "list":
+            shown = {column.name for column in RecordLink._meta.concrete_fields} & set(LinkSerializer.Meta.fields)
+            return RecordLink.objects.only(*shown)
+        return super().get_queryset()
 
     def get_permissions(self) -> list[Any]:
         """Personal values are erased by administrators alone."""

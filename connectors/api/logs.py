@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import django_filters
+from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers
 from rest_framework.decorators import action
@@ -11,7 +13,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from connectors.api.base import Acts
-from connectors.models import ApiCall, Event, RecordChange
+from connectors.models import ApiCall, Event, RecordChange, Run
+from connectors.sync.finding import of_run
 from connectors.transport import curl
 
 
@@ -26,12 +29,26 @@ class ChangeSerializer(serializers.ModelSerializer[RecordChange]):
         ]  # fmt: skip
 
 
+class ChangeFilter(django_filters.FilterSet):
+    """By what an index serves, and what narrows it further."""
+
+    run = django_filters.ModelChoiceFilter(queryset=Run.objects.all(), method="of_a_run")
+
+    def of_a_run(self, rows: QuerySet[RecordChange], name: str, value: Run) -> QuerySet[RecordChange]:
+        """Newest first, wherever among a million they stand."""
+        return rows.filter(of_run(value.pk))
+
+    class Meta:
+        model = RecordChange
+        fields = ["run", "link", "status", "side", "verb"]
+
+
 class ChangeViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
     """Record changes: read."""
 
     queryset = RecordChange.objects.all()
     serializer_class = ChangeSerializer
-    filterset_fields = ["run", "link", "status", "side", "verb"]
+    filterset_class = ChangeFilter
 
 
 class EventSerializer(serializers.ModelSerializer[Event]):

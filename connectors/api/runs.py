@@ -16,6 +16,7 @@ from connectors.models import RecordChange, Run
 from connectors.models.run import SIDES
 from connectors.sync import proposals
 from connectors.sync.explain import name_of
+from connectors.sync.finding import of_run
 from connectors.sync.proposals import KINDS, WrongChoice
 from connectors.sync.run import describe
 from connectors.sync.values import decode
@@ -224,7 +225,7 @@ class RunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
     def proposals(self, request: Request, pk: str) -> Response:
         """What the run proposes, or has planned and written: each side now, the base, what would be written, and why."""
         run = self.get_object()
-        rows = RecordChange.objects.filter(run=run).select_related("link")
+        rows = RecordChange.objects.filter(of_run(run.pk)).select_related("link")
         kind, side, status = (request.query_params.get(name, "") for name in ("kind", "side", "status"))
         for name, value, known in (("kind", kind, KINDS), ("side", side, ("left", "right")),
                                    ("status", status, RecordChange.Status.values)):  # fmt: skip

@@ -109,6 +109,16 @@ class RecordLink(models.Model):
             # The list of one entity sync and the count of what is in agreement: without it they read a million rows to find a few.
             # Neither column ever changes, so that only a new link costs an entry.
             models.Index(F("entity_sync"), F("id").desc(), name="link_by_sync"),
+            # How many are in agreement, and which: where few of a million are, as in a first preview, nothing else finds them.
+            models.Index(
+                F("entity_sync"), F("ended"), F("id").desc(), name="link_agreed", condition=Q(pending__isnull=True)
+            ),
+            # The list by state, newest first: a few old ones are not looked for in a million.
+            models.Index(F("pending"), F("id").desc(), name="link_by_state", condition=Q(pending__isnull=False)),
+            # The list by reason, and how many records of an entity sync wait for approval.
+            models.Index(
+                F("reason"), F("entity_sync"), F("id").desc(), name="link_by_reason", condition=Q(pending__isnull=False)
+            ),
             models.Index(fields=["touched_run"], name="link_touched", condition=Q(touched_run__isnull=False)),
             models.Index(fields=["problem", "pending", "id"], name="link_problem", condition=Q(problem__isnull=False)),
             models.Index(fields=["waits_on"], name="link_waits_on", condition=Q(waits_on__isnull=False)),

@@ -194,6 +194,8 @@ class RecordChange(models.Model):
             models.Index(fields=["run", "open", "id"], name="change_open", condition=Q(open__isnull=False)),
             models.Index(fields=["batch_key", "batch_pos"], name="change_batch"),
             models.Index(fields=["run", "status"], name="change_run_status"),
+            # The page of a run, in the order of its writes: a late run's are not looked for from the first change of all.
+            models.Index(fields=["run", "id"], name="change_of_run"),
             models.Index(fields=["fingerprint"], name="change_fingerprint", condition=~Q(fingerprint="")),
             models.Index(F("link"), F("id").desc(), name="change_history"),
             # The database looks for what refers to a change before it lets go of it: without this, at every row.

@@ -1,13 +1,15 @@
-"""How is each integration, in one word and one sentence?  A constant number of queries, whatever the number of links."""
+"""How is each integration, in one word and one sentence?  A constant number of queries, and none counts beyond 10,001."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from django.db.models import Count, Max
+from django.db.models import Max, OuterRef
 
-from connectors.models import Connection, Integration, RecordLink, Run, Scope
+from connectors.models import Connection, EntitySync, Integration, RecordLink, Run, Scope
 from connectors.sync.plan import Pending
+from connectors.sync.problems import MOST_COUNTED, CountedRows
 
 NAMES = {
     Pending.DIRTY: "changed",
@@ -17,12 +19,13 @@ NAMES = {
     Pending.PARKED: "parked",
     Pending.PLANNED: "planned",
 }
+AGREED, APPROVALS = "agreed", "approvals"
 BROKEN = (Connection.State.NEEDS_RECONNECT, Connection.State.WRONG_INSTANCE)
 
 
 @dataclass
 class Health:
-    """One integration as the overview shows it."""
+    """One integration as the overview shows it.  No number is above 10,001: that one means more than 10,000."""
 
     integration: Integration
     scope: Scope | None = None
@@ -34,38 +37,59 @@ class Health:
     reason: str = ""
 
 
-def overview(integrations: list[Integration], *, agreed: bool = True) -> list[Health]:
-    """Look at these integrations (read with left and right).
+@dataclass(frozen=True)
+class Counted:
+    """How many records of one entity sync stand where: each counted to 10,001."""
 
-    Counting all agreed links reads an index from end to end, a fifth of a second for a million: a page that does not show
-    them leaves it out.
+    entity_sync: int
+    integration: int
+    numbers: dict[str, int]
+
+
+def many(count: int) -> str:
+    """Return a number for people: beyond 10,000 nobody counts."""
+    return f"{MOST_COUNTED:,}+" if count > MOST_COUNTED else f"{count:,}"
+
+
+def counted(integrations: Iterable[int], *, agreed: bool = True) -> list[Counted]:
+    """Count the records of each entity sync by why they are not in agreement: one query, each number from an index.
+
+    What is in agreement takes longest, since it is most: a page that does not show it leaves it out.
     """
+    links = RecordLink.objects.filter(entity_sync=OuterRef("pk")).order_by()
+    wanted = {name: links.filter(pending=int(pending)) for pending, name in NAMES.items()}
+    wanted[APPROVALS] = links.filter(pending__isnull=False, reason="waits for approval")
+    if agreed:
+        wanted[AGREED] = links.filter(pending__isnull=True, ended=0)
+    capped = {f"n_{name}": CountedRows(rows.values("pk")[: MOST_COUNTED + 1]) for name, rows in wanted.items()}
+    syncs = EntitySync.objects.filter(integration__in=list(integrations)).annotate(**capped).order_by()
+    rows = syncs.values_list("pk", "integration", *capped)
+    return [Counted(sync, integration, dict(zip(wanted, each, strict=True))) for sync, integration, *each in rows]
+
+
+def overview(
+    integrations: list[Integration], *, agreed: bool = True, counts: list[Counted] | None = None
+) -> list[Health]:
+    """Look at these integrations (read with left and right).  `counts`: where they were counted before."""
     found = {integration.pk: Health(integration) for integration in integrations}
     for scope in Scope.objects.filter(integration__in=found, left_key="", right_key=""):
         found[scope.integration_id].scope = scope
     newest = Run.objects.filter(integration__in=found).values("integration").annotate(newest=Max("id")).order_by()
     for run in Run.objects.filter(pk__in=[row["newest"] for row in newest]):
         found[run.integration_id].last_run = run
-    # Both counts are read from an index alone: all living links of an integration, and those that are not agreed.
-    if agreed:
-        living = RecordLink.objects.filter(integration__in=found, ended=0).values("integration")
-        for row in living.annotate(total=Count("id")).order_by():
-            found[row["integration"]].agreed = row["total"]
-    apart = RecordLink.objects.filter(entity_sync__integration__in=found, pending__isnull=False)
-    counted = apart.values_list("entity_sync__integration", "pending").annotate(total=Count("id")).order_by()
-    for integration_id, pending, total in counted:
-        health = found[integration_id]
-        health.counts[NAMES[Pending(pending or 0)]] += total
-        health.agreed = max(0, health.agreed - total)
-    waiting = RecordLink.objects.filter(
-        entity_sync__integration__in=found, pending=int(Pending.WAITING), reason="waits for approval"
-    )
-    approvals = waiting.values_list("entity_sync__integration").annotate(total=Count("id")).order_by()
-    for integration_id, total in approvals:
-        found[integration_id].approvals = total
+    for one in counted(found, agreed=agreed) if counts is None else counts:
+        health = found[one.integration]
+        health.agreed = _sum(health.agreed, one.numbers.get(AGREED, 0))
+        health.approvals = _sum(health.approvals, one.numbers[APPROVALS])
+        for name in NAMES.values():
+            health.counts[name] = _sum(health.counts[name], one.numbers[name])
     for health in found.values():
         health.state, health.reason = judge(health)
     return list(found.values())
+
+
+def _sum(*numbers: int) -> int:
+    return min(sum(numbers), MOST_COUNTED + 1)
 
 
 def judge(health: Health) -> tuple[str, str]:
@@ -94,12 +118,12 @@ def judge(health: Health) -> tuple[str, str]:
     if run is not None and run.phase == Run.Phase.PROPOSED:
         return "Attention", f"{run.get_purpose_display()} {run.pk} waits for approval."
     hands = [
-        f"{health.counts[name]} {words}"
+        f"{many(health.counts[name])} {words}"
         for name, words in (("conflict", "in conflict"), ("parked", "parked"))
         if health.counts[name]
     ]
     if health.approvals:
-        hands.append(f"{health.approvals} delete{'' if health.approvals == 1 else 's'} to approve")
+        hands.append(f"{many(health.approvals)} delete{'' if health.approvals == 1 else 's'} to approve")
     if hands:
         return "Attention", f"Records need a person: {', '.join(hands)}."
     if scope is None or scope.last_done_at is None:

@@ -27,6 +27,14 @@ def ago(moment: datetime | None) -> SafeString:
 
 
 @register.filter
+def many(count: int) -> str:
+    """A number of records: beyond 10,000 nobody counts."""
+    from connectors.sync import health
+
+    return health.many(count)
+
+
+@register.filter
 def badge(word: str, why: str = "") -> SafeString:
     """One word in its colour."""
     from connectors.admin import base

@@ -14,7 +14,8 @@ from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.views import ChangeList
 
-from connectors.admin.base import MOST_COUNTED, Exact, ReadOnly, ago, took
+from connectors.admin.base import Exact, ReadOnly, ago, took
+from connectors.admin.lists import MOST_COUNTED, IndexedList
 from connectors.models import ProblemGroup
 from jobs import bulk, clock, figures, standing
 from jobs.admin import show
@@ -32,7 +33,7 @@ TABS = (S.WAITING, S.DISPATCHED, S.IN_PROGRESS, S.RETRY, S.FAILED, S.SUCCEEDED, 
 MANY = (S.SUCCEEDED, S.NOT_APPLICABLE, S.CANCELLED)
 
 
-class JobList(ChangeList):
+class JobList(IndexedList):
     """One page of jobs, each with its note."""
 
     def get_results(self, request: HttpRequest) -> None:

@@ -14,7 +14,7 @@ from jobs.models import JobTransition, WorkerHeartbeat
 class JobTransitionAdmin(Exact, ReadOnly, ModelAdmin):
     """The timelines of all jobs, newest first."""
 
-    list_display = ["at", "job", "from_status", "to_status", "actor", "by", "reason"]
+    list_display = ["at_ago", "job", "from_status", "to_status", "actor", "by", "reason"]
     list_filter = ["to_status", "actor"]
     list_select_related = ["job"]
     search_fields = ["job"]

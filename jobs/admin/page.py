@@ -19,7 +19,8 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from config import audit
 from config.stale import Stale
-from connectors.admin.base import Button, CappedPaginator, Page, badge, took
+from connectors.admin.base import Button, Page, badge, took
+from connectors.admin.lists import CappedPaginator
 from connectors.models import ApiCall, ProblemGroup
 from jobs import clock, operate, standing, tries
 from jobs.admin import show

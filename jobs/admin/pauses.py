@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -76,6 +75,7 @@ class PauseForm(forms.ModelForm):
             try:
                 if self.instance.pk:
                     pauses.check(given["reason"], given["until"])
+                    pauses.check_there(self.instance)
                 else:
                     pauses.check_new(
                         given["kind"], given["connection"], given["job_type"], given["reason"], given["until"]
@@ -130,8 +130,7 @@ class PauseAdmin(Pressable, ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: Pause, form: Any, change: bool) -> None:
         if change:
-            with suppress(IllegalTransition):  # it ended while its form was open: nothing is held back any more
-                pauses.change(obj, reason=obj.reason, until=obj.until)
+            pauses.change(obj, reason=obj.reason, until=obj.until)
             return
         made = pauses.begin(
             obj.kind, connection=obj.connection, job_type=obj.job_type, reason=obj.reason, until=obj.until, by=request.user

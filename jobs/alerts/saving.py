@@ -42,13 +42,21 @@ def _is_mail(address: str) -> bool:
     return True
 
 
-def save_webhook(rule: AlertRule, url: str, key: str) -> str:
-    """Store what was entered of a webhook; what was left empty stays.  Returns a signing key that was made, to be shown once."""
-    if rule.to == AlertRule.To.EMAIL or not (url or key):
+def save_webhook(rule: AlertRule, url: str, key: str, *, was: str = "") -> str:
+    """Store what was entered of a webhook; what was left empty stays.  Returns a signing key that was made, to be shown once.
+
+    `was`: what the rule sent to before.  Only JSON is signed: where it is new, so is its key, since nobody knows the stored one.
+    Of a rule that sends e-mail nothing of a webhook is kept.
+    """
+    if rule.to == AlertRule.To.EMAIL:
+        rule.forget_webhook()
         return ""
+    signs_now = rule.to == AlertRule.To.JSON and was != AlertRule.To.JSON
     stored = rule.webhook()
-    made = rule.set_webhook(url or stored["url"], key or stored.get("signing_key", ""))
-    return made if rule.to == AlertRule.To.JSON and not key and not stored else ""
+    if not (url or key or (signs_now and stored)):
+        return ""
+    made = rule.set_webhook(url or stored["url"], key or ("" if signs_now else stored.get("signing_key", "")))
+    return made if signs_now and not key else ""
 
 
 def acknowledge(alert: Alert, *, by: Person) -> None:

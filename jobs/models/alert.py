@@ -63,6 +63,12 @@ class AlertRule(models.Model):
         self.save(update_fields=["secret", "host"])
         return key
 
+    def forget_webhook(self) -> None:
+        """Keep nothing of a webhook."""
+        if self.secret or self.host:
+            self.secret, self.host = b"", ""
+            self.save(update_fields=["secret", "host"])
+
     def webhook(self) -> vault.Secret:
         """Return "url" and "signing_key".  Raises CredentialsUnreadable."""
         return vault.decrypt(bytes(self.secret), self.owner)

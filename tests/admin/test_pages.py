@@ -14,7 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from connectors.admin.base import CappedPaginator, relative
+from connectors.admin.base import relative
+from connectors.admin.lists import CappedPaginator
 from connectors.models import ApiCall, Connection, Event, RecordChange, RecordLink, Run
 from connectors.registry import connector_class
 from jobs.models import Job

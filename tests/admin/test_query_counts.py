@@ -165,6 +165,10 @@ def shape(statement: str) -> str:
 @pytest.fixture
 def few(boss: Client, everything: TwoSystems) -> Iterable[TwoSystems]:
     """Ten of everything, none of them special: the newest row of each kind is a copy like the others."""
+    LogEntry.objects.create(
+        user=User.objects.earliest("id"), content_type=ContentType.objects.get_for_model(Integration),
+        object_id=str(everything.integration.pk), object_repr="both", action_flag=CHANGE,
+    )  # fmt: skip
     fill(FEW)
     return everything
 

@@ -19,7 +19,7 @@ from rest_framework.test import APIClient
 from config import audit, stale
 from connectors.admin.base import Pressable
 from connectors.admin.fresh import Fresh
-from connectors.models import Connection, EntitySync, FieldMapping, Integration, RecordLink
+from connectors.models import Connection, Integration, RecordLink
 from jobs.models import AlertRule, Job, Pause
 from scheduling.models import Blackout
 from tests.config.addresses import api_addresses, newest, state
@@ -43,7 +43,7 @@ def form_of(page: str) -> dict[str, Any]:
         told = {name: unescape(value) for name, value in re.findall(r'([\w-]+)="([^"]*)"', tag)}
         checked = bool(re.search(r"\schecked", tag))
         if "name" in told and (told.get("type") not in ("checkbox", "radio", "submit", "file") or checked):
-            given[told["name"]] = told.get("value", "on")
+            given[told["name"]] = told.get("value", "on" if checked else "")
     for name, text in re.findall(r'<textarea[^>]*name="([^"]+)"[^>]*>(.*?)</textarea>', body[0], re.DOTALL):
         given[name] = unescape(text).strip()
     for attributes, options in re.findall(r"<select([^>]*)>(.*?)</select>", body[0], re.DOTALL):
@@ -59,12 +59,10 @@ def text_of(page: str) -> str:
 
 
 def editable(everything: TwoSystems) -> Iterator[tuple[models.Model, str, object]]:
-    """A row of each kind that has a form, a column of it, and what somebody else makes of it."""
+    """A row of each kind that has Django's form, a column of it, and what somebody else makes of it."""
     rule = AlertRule.objects.create(name="Rule", what="failed", to="email", addresses=["a@example.com"])
     yield everything.integration, "name", "Renamed"
     yield everything.integration.left, "name", "Renamed"
-    yield EntitySync.objects.earliest("id"), "direction", "to_right"
-    yield FieldMapping.objects.earliest("id"), "required", True
     yield Blackout.objects.get(), "name", "Renamed"
     yield rule, "more_than", 7
     yield Pause.objects.get(), "reason", "Renamed"
@@ -88,13 +86,10 @@ def test_every_form_of_ours_looks_at_the_row_again() -> None:
 def test_a_form_is_refused_where_the_row_changed_and_saved_when_it_is_sent_again(
     boss: Client, everything: TwoSystems
 ) -> None:
-    seen = 0
     for row, column, value in editable(everything):
         page = boss.get(url_of(row)).content.decode()
         given = form_of(page)
-        if stale.FIELD not in given:
-            continue  # edited on a page of its own
-        seen += 1
+        assert stale.FIELD in given, row
         type(row)._base_manager.filter(pk=row.pk).update(**{column: value})
         before = state()
         answer = boss.post(url_of(row), given)
@@ -108,7 +103,6 @@ def test_a_form_is_refused_where_the_row_changed_and_saved_when_it_is_sent_again
         assert again == given, "what was typed is still there"
         again = form_of(answer.content.decode())
         assert boss.post(url_of(row), again).status_code == 302, row._meta.label
-    assert seen >= 5
 
 
 def test_the_refusal_names_who_changed_it_and_what_it_was(boss: Client, everything: TwoSystems) -> None:
@@ -259,7 +253,7 @@ def test_no_write_to_an_object_is_carried_out_with_a_wrong_if_match(
     before, refused = state(), 0
     logged = LogEntry.objects.count()
     for address in api_addresses():
-        if "/presets/" in address.url or not re.search(r"/\d+/", address.url.removeprefix("/api/v1/integrations/1/")):
+        if "/presets/" in address.url or not re.search(r"/\d+/", address.url):
             continue
         for method in set(address.methods) & {"post", "put", "patch", "delete"}:
             answer = getattr(client, method)(address.url, headers={"If-Match": '"00000000"'})

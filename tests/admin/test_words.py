@@ -45,7 +45,7 @@ def deleted(world: TwoSystems) -> RecordLink:
 @pytest.fixture
 def waiting(world: TwoSystems) -> tuple[RecordLink, RecordLink]:
     """A record that refers to one which is inactive and left out."""
-    target, link = RecordLink.objects.filter(pending=None)[:2]
+    target, link = RecordLink.objects.filter(pending=None).order_by("pk")[:2]
     target.pending, target.reason, target.args = Pending.SKIPPED, "outside", encode({"why": "inactive", "side": "left"})
     target.right_id = None
     target.save()

@@ -14,8 +14,10 @@ import tempfile
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
+
+import psycopg
 
 from tests.bench.goals import Measured, judge, table
 
@@ -64,11 +66,14 @@ def main() -> int:
 
 def _lists(url: str, arguments: list[str]) -> int:
     """Open every list of a hub with a million links; only in PostgreSQL, where such a hub belongs."""
+    parser = ArgumentParser(prog="python -m tests.bench lists", add_help=False)
+    parser.add_argument("--keep", default="", metavar="NAME")  # the database bench_NAME is kept, and not filled again
+    asked, others = parser.parse_known_args(arguments)
     if not url.startswith("postgres"):
         print("The lists of a million links are measured in PostgreSQL: set DATABASE_URL.")
         return 0
-    with _database(url) as database:
-        command = [sys.executable, "-m", "tests.bench.lists", *arguments]
+    with _database(url, asked.keep) as database:
+        command = [sys.executable, "-m", "tests.bench.lists", *others]
         return subprocess.run(command, env=database.environment, cwd=ROOT, timeout=2 * PATIENCE, check=False).returncode
 
 
@@ -131,28 +136,27 @@ class _Database:
 
 
 @contextmanager
-def _database(url: str) -> Iterator[_Database]:
+def _database(url: str, keep: str = "") -> Iterator[_Database]:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        made = _own_postgres(url) if url.startswith("postgres") else ""
+        made = _own_postgres(url, keep) if url.startswith("postgres") else ""
         database = _Database(made or url, Path(folder))
         try:
             database.prepare()
             yield database
         finally:
-            if made:
+            if made and not keep:
                 _sql(url, f'DROP DATABASE IF EXISTS "{made.rsplit("/", 1)[1]}"')
 
 
-def _own_postgres(url: str) -> str:
-    """Make a database beside the named one, so that nothing of anybody's is emptied."""
-    name = f"bench_{os.getpid()}"
-    _sql(url, f'CREATE DATABASE "{name}"')
+def _own_postgres(url: str, keep: str = "") -> str:
+    """Make a database beside the named one, so that nothing of anybody's is emptied; one that is kept may be there."""
+    name = f"bench_{keep or os.getpid()}"
+    with suppress(psycopg.errors.DuplicateDatabase) if keep else nullcontext():
+        _sql(url, f'CREATE DATABASE "{name}"')
     return f"{url.rsplit('/', 1)[0]}/{name}"
 
 
 def _sql(url: str, statement: str) -> None:
-    import psycopg
-
     with psycopg.connect(url.replace("postgres://", "postgresql://", 1), autocommit=True) as connection:
         connection.execute(statement)  # type: ignore[call-overload]
 

@@ -1,13 +1,15 @@
 """How long do the pages and the lists take with a million links and a million changes?  Prints each with its statements.
 
-It is opened what there is: every list of the admin with its filters, columns to sort by and a search, every list of the
-API with its filters, the overview, and the pages of a record, a large run and whatever else has many rows.
+It is opened what there is: every list of the admin with its filters, columns to sort by (also those that only an address asks
+for) and a search, every list of the API with its filters, the overview, the pages of a record, a large run and whatever else has
+many rows, and every other address of both that answers a GET.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from argparse import ArgumentParser
@@ -30,7 +32,8 @@ from django.urls import reverse  # noqa: E402
 from config.api import router  # noqa: E402
 from connectors.models import ProblemGroup, RecordChange, RecordLink  # noqa: E402
 from jobs.models import Job  # noqa: E402
-from tests.bench.rows import fill, found_there  # noqa: E402
+from tests.bench.rows import fill, found_there, is_filled  # noqa: E402
+from tests.config.addresses import admin_addresses, api_addresses  # noqa: E402
 
 LIMIT = 300.0  # milliseconds
 BACKEND: list[int] = []  # the id of the database's process for this connection
@@ -74,8 +77,12 @@ def database_ticks() -> float:
 
 
 def look_for_the_database() -> None:
-    """Remember which process works for this connection, if it is on this machine."""
+    """Remember which process works for this connection, if it is on this machine.
+
+    It works alone: the time of helpers would stand nowhere, and a page that needs them is too slow for many people at once.
+    """
     with connection.cursor() as cursor:
+        cursor.execute("SET max_parallel_workers_per_gather = 0")
         cursor.execute("SELECT pg_backend_pid()")
         BACKEND[:] = cursor.fetchone()
 
@@ -124,10 +131,10 @@ def lists(user: User) -> Iterator[tuple[str, str]]:
                 if query and "?" in query:
                     yield f"{name}, {spec.title}: {choice.get('display')}", f"{url}{query}"
         for number, column in enumerate(changelist.list_display):
-            sortable = page.sortable_by is None or column in page.sortable_by
-            if sortable and isinstance(column, str) and changelist.get_ordering_field(column):
-                yield f"{name}, sorted by {column}", f"{url}?o={number}"
-                yield f"{name}, sorted by {column} downwards", f"{url}?o=-{number}"
+            if column != "action_checkbox":
+                word = getattr(column, "__name__", column)
+                yield f"{name}, sorted by {word}", f"{url}?o={number}"
+                yield f"{name}, sorted by {word} downwards", f"{url}?o=-{number}"
         if page.get_search_fields(request):
             term = SEARCHED.get(model._meta.label, "nothing of the kind")
             yield f"{name}, searched for {term}", f"{url}?q={term}"
@@ -181,6 +188,11 @@ def pages(there: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 yield f"{name}, {query}", f"{url}?{query}"
     yield "Connection's health", reverse("admin:connectors_connection_health", args=[integration.left_id])
     yield "Schedules of an integration", reverse("admin:scheduling_integration", args=[integration.pk])
+    links = reverse("admin:connectors_recordlink_changelist")
+    for state in ("hands", "none", *RecordLink.Pending.values):
+        yield f"Records of an integration, state {state}", f"{links}?integration={integration.pk}&pending={state}"
+    yield "Records of a problem", f"{links}?problem={shown['Problem'].key}&pending=hands"  # type: ignore[attr-defined]
+    yield "Changes of a run", f"{reverse('admin:connectors_recordchange_changelist')}?run__id__exact={run.pk}"
     for noun, row in (
         ("links", link),
         ("runs", run),
@@ -189,6 +201,26 @@ def pages(there: dict[str, Any]) -> Iterator[tuple[str, str]]:
     ):
         yield f"API {noun}, one", f"/api/v1/{noun}/{row.pk}/"
     yield "API links, explain", f"/api/v1/links/{link.pk}/explain/"
+
+
+def others() -> Iterator[tuple[str, str]]:
+    """Every other address that shows something, of the newest row of each kind."""
+    for address in admin_addresses():
+        if not re.search(
+            r":(jsi18n|login|logout|password_change\w*|view_on_site|autocomplete)$|_do$|_delete$", address.name
+        ):
+            yield address.name, address.url
+    for one in api_addresses():
+        if "get" in one.methods:
+            yield one.name, one.url
+
+
+def everything(there: dict[str, Any]) -> dict[str, str]:
+    """Return the addresses, each once, under the first of its names."""
+    found: dict[str, str] = {}
+    for name, url in (*pages(there), *lists(there["user"]), *answers(), *others()):
+        found.setdefault(url, name)
+    return {f"{name} {url}" if list(found.values()).count(name) > 1 else name: url for url, name in found.items()}
 
 
 def table(found: list[Opened], *, most: int) -> str:
@@ -209,19 +241,25 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=40, help="so many of the slowest are shown")
     parser.add_argument("--times", type=int, default=5, help="how often each is opened, after once to warm up")
     parser.add_argument("--only", default="", help="those whose name holds this")
-    parser.add_argument("--filled", action="store_true", help="the database was filled before (and is kept)")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--keep", metavar="NAME", help="taken by tests.bench: the database bench_NAME is kept and not filled again"
+    )
     asked = parser.parse_args()
     started = time.monotonic()
-    there = found_there() if asked.filled else fill(asked.links, asked.changes)
+    there = found_there() if is_filled() else fill(asked.links, asked.changes)
     print(f"filled in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     client = Client(raise_request_exception=False, SERVER_NAME="localhost")
     client.force_login(there["user"])
     look_for_the_database()
-    wanted = dict([*pages(there), *lists(there["user"]), *answers()])
+    wanted = everything(there)
     found = [
         opened(client, name, url, asked.times) for name, url in wanted.items() if asked.only.lower() in name.lower()
     ]
+    for one in found:
+        if one.status >= 400:  # there is nothing of that kind, or the address takes POST alone
+            print(f"{one.name}: not measured, it answered {one.status}", file=sys.stderr)
+    found = [one for one in found if one.status < 400]
     slow = [one for one in found if one.busy > LIMIT]
     for one in slow:
         print(f"{one.name}: {one.slowest}", file=sys.stderr)
@@ -229,8 +267,10 @@ def main() -> int:
         print(json.dumps([one.__dict__ for one in found]))
         return 0
     met = len(found) - len(slow)
+    rows = f"{RecordLink.objects.count():,} links, {RecordChange.objects.count():,} changes"
+    quick = sum(one.ms <= LIMIT for one in found)
     print(
-        f"{asked.links:,} links, {asked.changes:,} changes, {connection.vendor}: {met} of {len(found)} below {LIMIT:.0f} ms"
+        f"{rows}, {connection.vendor}: {met} of {len(found)} below {LIMIT:.0f} ms of processor time, {quick} on the clock"
     )
     print(table(found, most=asked.most))
     return 0

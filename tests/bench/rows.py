@@ -34,13 +34,16 @@ RUNS = 2_000
 BASE = '{"name>name":"Person","city>city":"Paris"}'
 GROUPS = 40  # problems
 BIG = 100_000  # changes of the largest run
-# Of a hundred links so many are not in agreement: to be planned, waiting, skipped, conflict, parked.
+# Of a hundred links so many are not in agreement: to be planned, waiting, skipped, conflict.  What is parked nobody has mended
+# for long: the oldest hundredth.
 PENDING = (
-    "CASE n % 100 WHEN 0 THEN 1 WHEN 1 THEN 2 WHEN 2 THEN 3 WHEN 3 THEN 4 WHEN 4 THEN 5 WHEN 5 THEN 2 ELSE NULL END"
+    "CASE WHEN n <= {old} THEN 5 ELSE "
+    "CASE n % 100 WHEN 0 THEN 1 WHEN 1 THEN 2 WHEN 2 THEN 3 WHEN 3 THEN 4 WHEN 5 THEN 2 ELSE NULL END END"
 )
 REASON = (
-    "CASE n % 100 WHEN 1 THEN 'waits for' WHEN 2 THEN 'filtered out' WHEN 3 THEN 'conflict' WHEN 4 THEN 'rejected' "
-    "WHEN 5 THEN 'waits for approval' ELSE '' END"
+    "CASE WHEN n <= {old} THEN 'parked' ELSE "
+    "CASE n % 100 WHEN 0 THEN 'changed' WHEN 1 THEN 'waits for' WHEN 2 THEN 'outside' WHEN 3 THEN 'conflict' "
+    "WHEN 5 THEN 'waits for approval' ELSE '' END END"
 )
 
 
@@ -69,7 +72,7 @@ def fill(links: int, changes: int) -> dict[str, Any]:
     WorkerHeartbeat.objects.create(name="here", kind="supervisor", host="here", pid=1, workers=2, seen_at=now)
     run = Run.objects.create(
         integration=integration, scope=scope, phase="done", mode="comprehensive", started_at=now - timedelta(days=30),
-        finished_at=now - timedelta(days=30), counts={"entities": {"person1": _counts(BIG)}},
+        finished_at=now - timedelta(days=30), counts={"entities": {"person1": _counts(BIG)}, "changes": _written(changes)},
     )  # fmt: skip
     copies(Run, run, RUNS, started_at=f"t.started_at + n * interval '{30 * 24 * 60 // RUNS} minutes'", problems="n % 7")
     ids = list(Run.objects.order_by("id").values_list("id", flat=True))
@@ -80,6 +83,13 @@ def fill(links: int, changes: int) -> dict[str, Any]:
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE")
     return found_there()
+
+
+def is_filled() -> bool:
+    """Was this hub filled before, to the end?"""
+    if User.objects.exists() and not Promotion.objects.exists():
+        raise SystemExit("The database was left half filled. Drop it, or take another name.")
+    return Promotion.objects.exists()
 
 
 def found_there() -> dict[str, Any]:
@@ -125,6 +135,21 @@ def _counts(touched: int) -> dict[str, object]:
     return {"touched": touched, "written": written, "agreed": 0, "waiting": 0, "skipped": 0, "conflict": 0, "parked": 0}
 
 
+def _large(count: int) -> range:
+    """Which changes are those of the largest run: late ones, since a hub is seldom new when somebody reads everything again."""
+    first = count * 8 // 10
+    return range(first + 1, first + min(BIG, count // 10) + 1)
+
+
+def _written(changes: int) -> dict[str, dict[str, int]]:
+    """Return what a run stores with itself once it is done: its writes by kind and side."""
+    found: dict[str, dict[str, int]] = {}
+    for n in _large(changes):
+        sides = found.setdefault("update" if n % 3 else "create", {"left": 0, "right": 0})
+        sides["right" if n % 2 else "left"] += 1
+    return found
+
+
 def _links(count: int, integration: Integration, scope: Scope, syncs: list[EntitySync], runs: list[int]) -> None:
     first = RecordLink.objects.create(
         key="first", integration=integration, entity_sync=syncs[0], scope=scope, family=syncs[0].family, base=BASE, state=1,
@@ -134,8 +159,9 @@ def _links(count: int, integration: Integration, scope: Scope, syncs: list[Entit
     copies(
         RecordLink, first, count, key="md5(n::text)", entity_sync=f"{syncs[0].pk - 1} + {place}", family=f"'family' || {place}",
         left_entity=f"'left' || {place}", right_entity=f"'right' || {place}", left_id="'l' || n", right_id="'r' || n",
-        left_match="md5('m' || n)", right_match="md5('m' || n)", pending=PENDING, reason=REASON,
-        problem=f"CASE WHEN n % 100 IN (3, 4) THEN 'problem' || (n / 100 % {GROUPS}) ELSE NULL END",
+        left_match="md5('m' || n)", right_match="md5('m' || n)",
+        pending=PENDING.format(old=count // 100), reason=REASON.format(old=count // 100),
+        problem=f"CASE WHEN n <= {count // 100} OR n % 100 = 3 THEN 'problem' || (n / 100 % {GROUPS}) ELSE NULL END",
         touched_run=f"{runs[0]} + n % {len(runs)}",
         base="""'{"city>city":"Paris","name>name":"Person ' || n || '"}'""",
     )  # fmt: skip
@@ -148,11 +174,12 @@ def _changes(count: int, syncs: list[EntitySync], runs: list[int]) -> None:
         after=BASE, at=timezone.now(),
     )  # fmt: skip
     # The second run is the large one; the others share the rest.
+    large = _large(count)
     place = f"(1 + n % {SYNCS})"
     copies(
         RecordChange, first, count, key="'c' || n", link=f"{link.pk} + n", record_id="'r' || n",
         entity_sync=f"{syncs[0].pk - 1} + {place}",
-        run=f"CASE WHEN n <= {min(BIG, count // 2)} THEN {runs[1]} ELSE {runs[0]} + 2 + n % {len(runs) - 2} END",
+        run=f"CASE WHEN n BETWEEN {large[0]} AND {large[-1]} THEN {runs[1]} ELSE {runs[0]} + 2 + n % {len(runs) - 2} END",
         verb="CASE WHEN n % 3 = 0 THEN 'create' ELSE 'update' END", side="CASE WHEN n % 2 = 0 THEN 'left' ELSE 'right' END",
         status="CASE WHEN n % 200 = 0 THEN 'rejected' ELSE 'written' END",
         fingerprint="CASE WHEN n % 200 = 0 THEN 'f' || n % 30 ELSE '' END",
@@ -164,7 +191,7 @@ def _groups(integration: Integration, syncs: list[EntitySync]) -> None:
     now = timezone.now()
     for number in range(GROUPS):
         ProblemGroup.objects.create(
-            key=f"problem{number}", integration=integration, entity_sync=syncs[number % SYNCS], reason="rejected",
+            key=f"problem{number}", integration=integration, entity_sync=syncs[number % SYNCS], reason="parked",
             message=f"Cause {number}", first_seen=now, last_seen=now,
         )  # fmt: skip
 
@@ -200,7 +227,9 @@ def _logs(integration: Integration, scope: Scope, runs: list[int], root: User) -
     copies(
         Job, job, 200_000, status_reason="CASE WHEN n % 50 = 0 THEN 'failed' WHEN n % 70 = 0 THEN 'cancelled' ELSE 'succeeded' END",
         fingerprint="CASE WHEN n % 50 = 0 THEN 'f' || n % 20 ELSE '' END", run=f"{runs[0]} + n % {len(runs)}",
-        error_class="CASE WHEN n % 50 = 0 THEN 'permanent' ELSE '' END", created_at="t.created_at - n * interval '13 seconds'",
+        error_class="CASE WHEN n % 50 = 0 THEN 'business' ELSE '' END",
+        # The first service has started nothing for long, the second never did.
+        object_ref="CASE WHEN n < 1000 THEN 'service:1' ELSE 'run:' || n % 2000 END", created_at="t.created_at - n * interval '13 seconds'",
         finished_at="t.finished_at - n * interval '13 seconds'",
     )  # fmt: skip
     transition = JobTransition.objects.create(job=job, to_status="succeeded", actor="worker", at=now)

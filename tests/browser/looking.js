@@ -33,6 +33,11 @@
         say("wider than the window", worst, `${document.documentElement.scrollWidth} > ${window_}`);
     }
 
+    for (const element of layout ? document.body.querySelectorAll("*") : []) {
+        if (!scrolls(element) || element.scrollWidth <= element.clientWidth + 1 || !shown(element)) continue;
+        if (!element.matches("pre, textarea, nav")) say("scrolls sideways", element, `${element.scrollWidth} > ${element.clientWidth}`);
+    }
+
     // Colours, as the screen shows them: whatever notation they are written in
     const canvas = document.createElement("canvas");
     canvas.width = canvas.height = 1;
@@ -112,6 +117,18 @@
     }
 
     if (!layout) return said;
+
+    // Fields that nobody would find
+    const edged = (element) => {
+        const style = styleOf(element);
+        return parseFloat(style.borderBottomWidth) > 0 || style.boxShadow !== "none" || rgba(style.backgroundColor)[3] > 0 && String(ground(element)) !== String(ground(element.parentElement));
+    };
+    for (const field of document.querySelectorAll("input, select, textarea")) {
+        if (/^(hidden|checkbox|radio|file|range|color|submit|button|reset)$/.test(field.type) || !shown(field) || field.closest(".selector")) continue;
+        const high = field.getBoundingClientRect().height;
+        const frame = inside(field, (at) => edged(at) && at.getBoundingClientRect().height < high + 24);
+        if (!frame) say("a field without an edge", field, field.name);
+    }
 
     // Names
     for (const field of document.querySelectorAll("input:not([type=hidden]), select, textarea, button, a[href], summary")) {

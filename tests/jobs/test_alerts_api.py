@@ -69,6 +69,20 @@ def test_what_is_left_out_of_a_change_stays(boss):
     assert boss.delete(f"{RULES}{made['id']}/").status_code == 204
 
 
+def test_a_rule_that_begins_to_sign_shows_its_key_and_one_that_mails_keeps_no_webhook(boss):
+    made = boss.post(RULES, {"name": "Chat", "what": "failed", "to": "slack", "url": URL}, format="json").json()
+    unseen = AlertRule.objects.get().webhook()["signing_key"]
+    answer = boss.patch(f"{RULES}{made['id']}/", {"to": "json"}, format="json").json()
+    stored = AlertRule.objects.get().webhook()
+    assert stored == {"url": URL, "signing_key": answer["new_signing_key"]}
+    assert answer["new_signing_key"] != unseen
+    boss.patch(f"{RULES}{made['id']}/", {"to": "email", "addresses": ["ada@hub.example"]}, format="json")
+    rule = AlertRule.objects.get()
+    assert (rule.webhook(), rule.host) == ({}, "")
+    answer = boss.patch(f"{RULES}{made['id']}/", {"to": "json"}, format="json")
+    assert (answer.status_code, answer.json()) == (400, {"url": ["Enter the webhook's address."]})
+
+
 @pytest.mark.parametrize(
     ("body", "key", "sentence"),
     [

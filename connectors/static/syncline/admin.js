@@ -45,4 +45,21 @@
         setTimeout(() => release(form), WAIT);
     });
     window.addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach(release));
+
+    // On a narrow screen a row of a table is a card (admin.css): each of its cells says which column it is.
+    const label = (table) => {
+        const titles = [...table.querySelectorAll(":scope > thead th")].map((title) => title.textContent.trim());
+        for (const row of table.querySelectorAll(":scope > :is(tbody, tfoot) > tr")) {
+            let column = 0;
+            for (const cell of row.cells) {
+                if (cell.tagName === "TD" && cell.colSpan === 1 && titles[column]) cell.dataset.column = titles[column];
+                column += cell.colSpan;
+            }
+        }
+    };
+    const labels = () => document.querySelectorAll(".sl-stack").forEach(label);
+    document.addEventListener("DOMContentLoaded", () => {
+        labels();
+        new MutationObserver(labels).observe(document.body, { childList: true, subtree: true }); // parts that live.js fills anew
+    });
 })();
