@@ -68,7 +68,7 @@ def check_new(kind: str, connection: Connection | None, job_type: str, reason: s
 
 def check_there(pause: Pause) -> None:
     """Raise ValidationError where a pause holds nothing back any more: changing it would hold nothing back either."""
-    if not Pause.objects.select_for_update().active(clock.now()).filter(pk=pause.pk).exists():  # type: ignore[attr-defined]
+    if Pause.objects.active(clock.now()).filter(pk=pause.pk).select_for_update().first() is None:
         raise ValidationError(OVER)
 
 

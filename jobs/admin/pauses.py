@@ -130,7 +130,10 @@ class PauseAdmin(Pressable, ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: Pause, form: Any, change: bool) -> None:
         if change:
-            pauses.change(obj, reason=obj.reason, until=obj.until)
+            try:
+                pauses.change(obj, reason=obj.reason, until=obj.until)
+            except IllegalTransition as refusal:  # its end came between the look at the form and now
+                self.message_user(request, str(refusal), messages.ERROR)
             return
         made = pauses.begin(
             obj.kind, connection=obj.connection, job_type=obj.job_type, reason=obj.reason, until=obj.until, by=request.user

@@ -14,6 +14,7 @@ from rest_framework.test import APIClient
 
 from config.models import ApiToken
 from connectors.models import Event, RecordLink, Run
+from connectors.sync.conflicts import seen_of
 from connectors.sync.matching import ELSEWHERE
 from connectors.sync.values import decode
 from jobs.models import Job
@@ -115,6 +116,19 @@ def test_a_deleted_record_has_choices_of_its_own(api: APIClient, hard: Hard, cho
     link = deleted(hard)
     assert post(api, link_url(link, "resolve"), choice="left").status_code == 409
     assert post(api, link_url(link, "resolve"), choice=choice).status_code == 200
+
+
+@pytest.mark.parametrize("told", [{"choice": "again"}, {"choice": "delete"}, {"winner": "right"}])
+def test_a_deleted_record_is_decided_only_as_it_was_seen(api: APIClient, hard: Hard, told: dict[str, str]) -> None:
+    link = deleted(hard)
+    seen = api.get(f"{HERE}{link.pk}/").json()["seen"]
+    hard.right.put("person", str(link.right_id), {"city": "Bergen"})
+    hard.run()
+    answer = post(api, link_url(link, "resolve"), **told, seen=seen)
+    assert (answer.status_code, "one of its records has changed" in answer.json()["detail"]) == (409, True)
+    link.refresh_from_db()
+    assert link.reason == "conflict"
+    assert post(api, link_url(link, "resolve"), **told, seen=seen_of(link)).status_code == 200
 
 
 def test_many_are_decided_with_the_count_that_the_dry_run_told(api: APIClient, hard: Hard) -> None:

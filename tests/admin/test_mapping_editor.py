@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from connectors.contract import Field, Kind, Write
+from connectors.memory.store import entity
 from connectors.models import Event, FieldMapping, Integration, PicklistMapping, RecordLink, SchemaDrift
 from connectors.sync import drafts, drift
 from connectors.sync.run import mark_settings_changed
@@ -320,6 +321,49 @@ def test_wrong_and_stale_pairs_are_refused_and_kept_on_the_page(boss: Client, pe
     assert answer.status_code == 409
     assert answer.context["picklists"][0]["stale"] == ["added now = 3"]
     assert not PicklistMapping.objects.filter(left_key="n30").exists()
+
+
+@pytest.mark.parametrize(("count", "status"), [(1999, 302), (2000, 400)])
+def test_a_form_of_2000_pairs_is_saved_and_of_a_larger_one_nothing_is_cut_off(
+    boss: Client, people: TwoSystems, count: int, status: int
+) -> None:
+    mapping = FieldMapping.objects.get(left="terms")
+    PicklistMapping.objects.bulk_create(
+        PicklistMapping(field_mapping=mapping, left_key=f"l{n}", right_key=f"r{n}", token=f"r{n}") for n in range(count)
+    )
+    url = page("options", people.sync.pk)
+    told = pairs_of(boss.get(url))
+    told |= {"left_key": [*told["left_key"], "now"], "right_key": [*told["right_key"], "3"]}
+    answer = boss.post(url, told)
+    assert answer.status_code == status
+    assert PicklistMapping.objects.count() == (2000 if status == 302 else count)
+    if status == 400:
+        assert "Nothing was saved" in answer.context["picklists"][0]["errors"][0]
+
+
+@pytest.mark.parametrize(("count", "status"), [(200, 302), (501, 400)])
+def test_a_form_of_200_rows_is_saved_and_of_a_larger_one_nothing_is_cut_off(
+    boss: Client, people: TwoSystems, count: int, status: int
+) -> None:
+    own = people.right.entities["person"].fields
+    people.right.entities["person"] = entity("person", *own, *(Field(f"n{n}", Kind.TEXT) for n in range(count)))
+    look(people)
+    answer = boss.get(page("editor", people.sync.pk))
+    told, there = sent(answer), len(answer.context["rows"])
+    usual = {"direction": "to_right", "policy": "", "transform": "", "args": "", "when": "always", "guard": "", "unmapped": "park",
+             "default": "", "left": "", "removed": "", "id": "", "constant": "x"}  # fmt: skip
+    for number in range(100, 100 + count - there):
+        row = {**usual, "right": f"n{number - 100}", "position": number}
+        told |= {f"rows-{number}-{name}": value for name, value in row.items()}
+    assert len(told) > 1000, "more than Django takes by itself"
+    answer = save(boss, people, told)
+    assert answer.status_code == status
+    assert len(drafts.rows_of(people.sync)) == (count if status == 302 else there)
+    if status == 400:
+        assert len(answer.context["rows"]) == count, "nothing that was entered is lost"
+        assert answer.context["general"] == [
+            "One page takes at most 500 rows, and these are 501. Nothing was saved: import them as a file."
+        ]
 
 
 def test_options_that_records_wait_for_are_counted(boss: Client, people: TwoSystems) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from html.parser import HTMLParser
 from io import StringIO
 
 import pytest
@@ -189,6 +190,41 @@ def test_without_a_script_the_boxes_of_a_page_are_kept_as_they_stand(boss: Clien
     one.refresh_from_db()
     other.refresh_from_db()
     assert (list(decode(one.left_out)), other.status) == ([EMAIL], "dropped")
+
+
+class Boxes(HTMLParser):
+    """Reads what a browser without script sends of a page's ticks: what is disabled, or not checked, is not sent."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.sent: dict[str, list[str]] = {}
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        told = dict(attrs)
+        name = told.get("name")
+        if tag != "input" or name not in ("shown", "change", "shown_field", "field") or "disabled" in told:
+            return
+        if told.get("type") != "checkbox" or "checked" in told:
+            self.sent.setdefault(name, []).append(str(told["value"]))
+
+
+def test_without_a_script_a_record_that_is_ticked_again_keeps_its_fields(boss: Client, run: Run) -> None:
+    row, other = of(run, "P0"), of(run, "P1")
+    proposals.decide(run, {row.pk: True}, {row.pk: {EMAIL: False}})
+    proposals.decide(run, {row.pk: False})
+    sent = Boxes(boss.get(page_of(run, verb="update")).content.decode()).sent
+    assert str(row.pk) in sent["shown"] and str(row.pk) not in sent["change"]
+    assert [text for text in sent["shown_field"] if text.startswith(f"{row.pk} ")] == []
+    assert f"{other.pk} {CITY}" in sent["shown_field"] and f"{other.pk} {CITY}" in sent["field"]
+
+    # As the page stands it changes nothing; with one more tick it changes that record alone.
+    tick(boss, run, **sent, seen=proposals.seen(run))
+    run.refresh_from_db()
+    assert (of(run, "P0").status, run.plan_revision) == ("dropped", 2)
+    tick(boss, run, **{**sent, "change": [*sent["change"], str(row.pk)]}, seen=proposals.seen(run))
+    row.refresh_from_db()
+    assert (row.status, list(decode(row.left_out)), of(run, "P1").status) == ("proposed", [EMAIL], "proposed")
 
 
 def test_a_whole_tab_is_ticked_but_removals_only_with_their_number(boss: Client, run: Run) -> None:

@@ -117,6 +117,15 @@ def test_a_misspelt_key_is_told_with_those_that_there_are(member: Callable[[str]
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(("method", "address"), [("put", "jobs/"), ("patch", "runs/1/"), ("post", "jobs/figures/")])
+def test_an_operation_that_there_is_not_is_answered_as_such_whatever_was_sent(method: str, address: str) -> None:
+    client = APIClient()
+    client.force_login(User.objects.create_superuser("boss", password="a long enough secret"))
+    answer = getattr(client, method)(f"/api/v1/{address}", {KEY: 1}, format="json")
+    assert (answer.status_code, KEY in answer.json()) == (405, False)
+
+
+@pytest.mark.django_db
 def test_who_may_not_write_is_told_that_and_not_what_the_keys_are(member: Callable[[str], User]) -> None:
     client = APIClient()
     client.force_login(member("Viewer"))

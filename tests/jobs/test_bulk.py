@@ -126,6 +126,19 @@ def test_bad_input_is_said_at_the_field_and_nothing_is_done(boss, at, given, sen
     assert Job.objects.get(pk=job.pk).run_at == before
 
 
+@pytest.mark.parametrize(("expected", "when"), [(7, "2026-03-02T08:00"), (2, "2020-01-01T00:00")])
+def test_a_form_of_reschedule_that_is_refused_keeps_what_was_typed_and_can_be_sent_again(boss, at, expected, when):
+    jobs(2, S.WAITING)
+    url = page("reschedule", status="waiting")
+    before = set(Job.objects.values_list("run_at", flat=True))
+    form = boss.post(url, {"expected": expected, "reason": "after the audit", "run_at": when}).context["form"]
+    assert (form["run_at"].value(), form["reason"].value(), form["expected"].value()) == (when, "after the audit", "2")
+    assert set(Job.objects.values_list("run_at", flat=True)) == before
+    again = {name: form[name].value() for name in ("expected", "reason", "run_at")} | {"run_at": "2026-03-02T08:00"}
+    assert boss.post(url, again).status_code == 302
+    assert {f"{at:%m-%d %H:%M}" for at in Job.objects.values_list("run_at", flat=True)} == {"03-02 08:00"}
+
+
 def test_a_filter_that_can_not_be_read_leads_back(boss):
     answer = boss.get(page("retry", nonsense="1"), follow=True)
     assert "That filter can" in answer.content.decode()

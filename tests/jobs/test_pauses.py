@@ -7,6 +7,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.urls import reverse
+from django.utils import timezone
 
 from config.access import OPERATOR, VIEWER
 from jobs import clock, dispatch, pauses
@@ -116,6 +117,17 @@ def test_why_and_until_can_be_changed_what_it_holds_back_can_not(boss, pair):
     boss.post(url, entered(kind="hub", reason="new"))
     made.refresh_from_db()
     assert (made.kind, made.reason, made.connection_id, made.who) == ("connection", "new", pair.left.pk, "eve")
+
+
+def test_a_pause_whose_end_has_come_is_not_said_to_be_prolonged(boss, at):
+    made = pauses.begin("hub", reason="old", until=clock.now() + timedelta(hours=1), by="eve")
+    at(timedelta(hours=2))
+    later = timezone.localtime(clock.now() + timedelta(hours=3))
+    given = {"reason": "longer", "until": f"{later:%Y-%m-%dT%H:%M}"}
+    answer = boss.post(reverse("admin:jobs_pause_change", args=[made.pk]), given)
+    assert (answer.status_code, "can&#x27;t be changed any more" in answer.content.decode()) == (200, True)
+    made.refresh_from_db()
+    assert made.reason == "old"
 
 
 def test_a_pause_is_ended_by_its_button_and_what_waits_goes_on(boss, work):
