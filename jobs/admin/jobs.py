@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
@@ -85,7 +87,10 @@ class JobAdmin(Exact, ReadOnly, BulkPages, JobPage, ModelAdmin):
     def head_view(self, request: HttpRequest) -> HttpResponse:
         """The part above the list, which keeps itself fresh."""
         self._may_see(request)
-        context = self.head(request, self.get_changelist_instance(request))
+        try:
+            context = self.head(request, self.get_changelist_instance(request))
+        except IncorrectLookupParameters:  # as the list does
+            return redirect("admin:jobs_job_head")
         return TemplateResponse(request, "jobs/_head.html", context)
 
     def head(self, request: HttpRequest, cl: Any) -> dict[str, Any]:

@@ -37,7 +37,8 @@ GARBAGE = {
     "empty": "",
     "blank": "   ",
 }
-WORST = "9" * 4000 + "\x00"
+WORST = ("9" * 4000, "\x00")  # each by itself: the first that is refused hides the other
+ADDRESSES = ("9" * 25, "\x00", "²", "x" * 300)
 FIXED = ("csrfmiddlewaretoken", "sl_seen", "_save", "_continue", "_addanother", "next")
 OWN = re.compile(r"password_change|login|logout|jsi18n|time_zone")
 NO_PAGE = re.compile(r"_(do|call|history|delete)$")
@@ -180,11 +181,37 @@ def test_each_field_by_itself_is_judged(boss: Client, forms: list[Form]) -> None
     faults = []
     for form in forms:
         for name in (*form.fields[:25], *form.hidden[:8]):
-            for fault in send(boss, form, {**form.given, name: WORST}):
-                faults.append(f"{form}: in {name}: {fault}")
+            for text in WORST:
+                for fault in send(boss, form, {**form.given, name: text}):
+                    faults.append(f"{form}: {text[:9]!r} in {name}: {fault}")
             without = {key: value for key, value in form.given.items() if key != name}
             for fault in send(boss, form, without):
                 faults.append(f"{form}: without {name}: {fault}")
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.slow
+def test_no_page_fails_whatever_stands_in_its_address(boss: Client, everything: TwoSystems) -> None:
+    faults, asked = [], 0
+    for address in admin_addresses():
+        if OWN.search(address.name):
+            continue
+        answer = boss.get(address.url)
+        if answer.status_code != 200 or "text/html" not in answer["Content-Type"]:
+            continue
+        links = re.findall(r'href="\?([^"]+)"', answer.content.decode())
+        keys = {"q", "p", "o", "_changelist_filters"}
+        keys |= {part.partition("=")[0] for link in links for part in unescape(link).split("&") if part}
+        for key in sorted(keys):
+            for text in ADDRESSES:
+                asked += 1
+                try:
+                    status = boss.get(address.url, {key: text}).status_code
+                except Exception as error:
+                    status = f"{type(error).__name__}: {str(error)[:150]}"
+                if not isinstance(status, int) or status >= 500:
+                    faults.append(f"{address.url}?{key}={text[:9]!r}: {status}")
+    assert asked > 500
     assert not faults, "\n".join(faults)
 
 
