@@ -236,7 +236,10 @@ def accept_guard(run: Run, *, by: Person = None) -> Job:
 def _go_on(run: Run, by: Person) -> Job:
     if why := switched_off(run.integration, run.scope):
         raise NotNow(why)
+    # All that began the run: who runs this job again later gets a run of the same kind, not one over recent changes alone.
+    params = {"mode": run.mode, "purpose": run.purpose, "entities": run.entities}
+    more = {"undoes": run.undoes_id, "only": run.progress.get("only")}
     return dispatch.request(
         "sync", lock_key=lock_key(run.scope), dedupe_key=f"run:{run.pk}", priority=Priority.PERSON, by=by, scope=run.scope,
-        run=run, params={"purpose": run.purpose},
+        run=run, params={**params, **{name: value for name, value in more.items() if value}},
     )  # fmt: skip

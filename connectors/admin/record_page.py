@@ -26,13 +26,15 @@ from jobs import records
 
 MARKS = {Passed.YES: "✓", Passed.NO: "✕", Passed.WAITS: "…", Passed.LATER: "–"}
 WORDS = {Passed.YES: "passed", Passed.NO: "stops here", Passed.WAITS: "waits here", Passed.LATER: "not reached"}
+MAY_SEE_CALLS = "connectors.view_apicall"
 PARTS = ("retry", "decide", "other")  # where a button stands
 
 
 def context(request: HttpRequest, link: RecordLink, may: bool) -> dict[str, Any]:
     """Return what the template shows."""
     found = explain(link)
-    asked = _asked(request)
+    sees = [kind for kind in LABELS if kind is not Kind.CALL or request.user.has_perm(MAY_SEE_CALLS)]
+    asked = _asked(request, sees)
     try:
         entries, older = timeline(link, asked, request.GET.get("before", ""))
     except BadCursor as error:
@@ -56,7 +58,7 @@ def context(request: HttpRequest, link: RecordLink, may: bool) -> dict[str, Any]
         "days": _days(entries, shower),
         "older": older,
         "show": request.GET.get("show", ""),
-        "kinds": [(str(kind), word) for kind, word in LABELS.items()],
+        "kinds": [(str(kind), LABELS[kind]) for kind in sees],
         "newest": not request.GET.get("before"),
         "may": may,
         "may_sync": request.user.has_perm(MAY_SYNC),
@@ -64,9 +66,9 @@ def context(request: HttpRequest, link: RecordLink, may: bool) -> dict[str, Any]
     }
 
 
-def _asked(request: HttpRequest) -> Sequence[Kind]:
+def _asked(request: HttpRequest, sees: Sequence[Kind]) -> Sequence[Kind]:
     show = request.GET.get("show", "")
-    return (Kind(show),) if show in set(Kind) else USUAL
+    return (Kind(show),) if show in sees else USUAL
 
 
 def _lines(found: Explanation, shower: Shower) -> list[dict[str, object]]:

@@ -200,6 +200,8 @@ class LinkViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
         asked = request.query_params.get("kind", "")
         if asked and asked not in set(Kind):
             raise ValidationError({"kind": [f"Choose one of: {', '.join(Kind)}."]})
+        if asked == Kind.CALL and not request.user.has_perm("connectors.view_apicall"):
+            raise PermissionDenied
         kinds = (Kind(asked),) if asked else USUAL
         try:
             entries, following = timeline(self.get_object(), kinds, request.query_params.get("before", ""))

@@ -390,8 +390,16 @@ def _after(
     if staged is None and staged_other is None:
         return None, "", "", None
     fields: dict[str, object] = decided if isinstance(decided, dict) else {}
+    if isinstance(decided, str) and decided:  # for all fields: of those that were left out it holds, too
+        fields = dict.fromkeys(_apart(staged, staged_other), decided)
     left = {name: side for name, side in fields.items() if name not in item.after}
     return int(Pending.DIRTY), "changed", encode({"resolution": left}) if left else "", None
+
+
+def _apart(staged: str | None, staged_other: str | None) -> list[str]:
+    """Return the fields in which both sides differ from what was agreed, or may, and from each other."""
+    one, other = _decoded(staged) or {}, _decoded(staged_other) or {}
+    return [name for name, value in one.items() if name in other and other[name] != value]
 
 
 def _archived(item: Item, life: int) -> bool:

@@ -212,7 +212,7 @@ def decide(
                 _tick(locked, row, tick)
                 on, off = on + tick, off + (not tick)
             if names := (fields or {}).get(pk):
-                _tick_fields(locked, row, names)
+                _tick_fields(locked, row, names, alone=wanted[pk] is None)
             if before != (row.status, row.allowed, row.left_out):
                 changed += 1
                 row.decided_by = by if isinstance(by, User) else None
@@ -276,10 +276,13 @@ def _tick(run: Run, row: RecordChange, tick: bool) -> None:
     row.status = S.PROPOSED if tick else S.DROPPED
 
 
-def _tick_fields(run: Run, row: RecordChange, names: Mapping[str, bool]) -> None:
-    """A field that is unticked stands in `left_out` with its value; where none is left, the record is left out."""
+def _tick_fields(run: Run, row: RecordChange, names: Mapping[str, bool], *, alone: bool) -> None:
+    """A field that is unticked stands in `left_out` with its value; where none is left, the record is left out.
+
+    `alone`: nothing was said of the record itself.  One that was unticked together with this stays so.
+    """
     after, left = decode(row.after), decode(row.left_out)
-    if row.status == S.DROPPED and any(names.values()):  # of a record that is left out, this field alone is taken in
+    if alone and row.status == S.DROPPED and any(names.values()):  # of a record left out, this field alone is taken in
         left = {name: value for name, value in after.items() if not why_fixed(run, row, name)}
         row.status = S.PROPOSED
     for name, tick in names.items():

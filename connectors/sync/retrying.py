@@ -184,5 +184,5 @@ def _planned(ctx: Context, link: RecordLink, old: RecordChange) -> None:
         open=1, key=ctx.world.key(), record_id="" if creating else getattr(link, f"{old.side}_id") or "",
         before=old.before, after=old.after, lost=old.lost, expect="" if creating else getattr(link, f"{old.side}_version"),
         link_revision=link.revision + 1, settings_revision=ctx.run.settings_revision, fence=ctx.run.fence, rule=old.rule,
-        message="Repeated as it was.", at=ctx.world.now(),
+        left_out=old.left_out, message="Repeated as it was.", at=ctx.world.now(),
     )  # fmt: skip

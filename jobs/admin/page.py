@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +26,7 @@ from connectors.admin.lists import CappedPaginator
 from connectors.models import ApiCall, ProblemGroup
 from jobs import clock, operate, standing, tries
 from jobs.admin import show
+from jobs.handlers import UnknownType
 from jobs.models import Job
 from jobs.states import FINISHED, OPEN, READY, IllegalTransition, StatusReason
 
@@ -183,7 +186,8 @@ class JobPage(Page):
     # Buttons
 
     def retry(self, request: HttpRequest, job: Job) -> str:
-        operate.retry(job, by=request.user)
+        with _known_type():
+            operate.retry(job, by=request.user)
         return "It begins anew."
 
     def run_now(self, request: HttpRequest, job: Job) -> str:
@@ -197,7 +201,8 @@ class JobPage(Page):
         return "Cancelled." if done else "It stops at its next safe point."
 
     def run_again(self, request: HttpRequest, job: Job) -> SafeString:
-        again = operate.run_again(job, by=request.user)
+        with _known_type():
+            again = operate.run_again(job, by=request.user)
         page = reverse("admin:jobs_job_change", args=[again.pk])
         return format_html('It runs again as <a class="sl-link" href="{}">job {}</a>.', page, again.pk)
 
@@ -252,6 +257,15 @@ class JobPage(Page):
                 self.message_user(request, answer, messages.SUCCESS)
                 return redirect("admin:jobs_job_change", object_id)
         return self.show(request, job, {name: form, f"{name}_open": True})
+
+
+@contextmanager
+def _known_type() -> Iterator[None]:
+    """A job of a type that there is no more (of a connector that was taken out, say) is refused, as the API does."""
+    try:
+        yield
+    except UnknownType as refusal:
+        raise IllegalTransition(str(refusal)) from refusal
 
 
 def chain_lines(job: Job) -> list[dict[str, object]]:

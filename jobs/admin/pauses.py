@@ -122,7 +122,7 @@ class PauseAdmin(Pressable, ModelAdmin):
         kind = request.GET.get("kind", "")
         pk = request.GET.get("connection", "")
         found = {"kind": kind} if kind in Pause.Kind.values else {}
-        if pk.isdecimal() and Connection.objects.filter(pk=pk).exists():
+        if pk.isdecimal() and len(pk) < 19 and Connection.objects.filter(pk=pk).exists():
             found["connection"] = pk
         if request.GET.get("job_type", "") in handlers.registered():
             found["job_type"] = request.GET["job_type"]

@@ -17,7 +17,19 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 from django.db.models import Model, Q, QuerySet
 
-from connectors.models import ApiCall, EntitySync, Event, Integration, Promotion, RecordChange, RecordLink, Run, Scope
+from connectors.models import (
+    ApiCall,
+    EntitySync,
+    Event,
+    Integration,
+    ProblemGroup,
+    Promotion,
+    RecordChange,
+    RecordLink,
+    Run,
+    Scope,
+)
+from connectors.sync.proposals import supersede
 from connectors.transport import redaction
 from jobs.models import Alert, AlertMessage, Job, JobTransition, name_of
 from jobs.syncing import NotNow
@@ -28,7 +40,7 @@ if TYPE_CHECKING:
 MARK = "[erased]"
 SHORTEST = 4  # characters: shorter values are no one's alone, and stand in every second sentence
 BLOCK = 500
-HISTORY = ("before", "after", "lost", "sent")
+HISTORY = ("before", "after", "lost", "sent", "left_out")
 ALIVE = (RecordLink.State.NEW, RecordLink.State.LINKED, RecordLink.State.HELD)
 
 
@@ -68,6 +80,8 @@ def erase(
     for kind, rows, columns in _mentions(sync.integration):
         removed[kind] += _replace(rows, columns, wanted)
     with transaction.atomic():
+        # A proposal without its values is none any more: approved, it would write something else than what was shown.
+        supersede(changes.filter(status__in=[RecordChange.Status.PROPOSED, RecordChange.Status.DROPPED]), "")
         removed["changes"] += changes.update(message="", **dict.fromkeys(HISTORY, ""))
         removed["events of the record"] += Event.objects.filter(link__in=links).update(message=MARK, args={})
         kept = [link for link in links if _syncs(link)]
@@ -152,9 +166,14 @@ def _mentions(integration: Integration) -> list[tuple[str, QuerySet[Any], tuple[
     return [
         ("events", Event.objects.filter(integration=integration), ("message", "args")),
         ("API calls", ApiCall.objects.filter(connection__in=ends), ("path", "body")),
-        ("jobs", Job.objects.filter(jobs), ("params", "results", "progress", "error_message")),
+        (
+            "jobs",
+            Job.objects.filter(jobs),
+            ("params", "results", "progress", "error_message", "cancel_reason", "aside_note"),
+        ),
         ("timelines", JobTransition.objects.filter(job__scope__integration=integration), ("reason",)),
         ("runs", Run.objects.filter(integration=integration), ("error", "guard")),
+        ("problems", ProblemGroup.objects.filter(integration=integration), ("message",)),
         ("scopes", Scope.objects.filter(integration=integration), ("last_error", "disabled_reason")),
         ("promotions", Promotion.objects.filter(entity_sync__integration=integration), ("reason",)),
         (

@@ -27,7 +27,9 @@ from connectors.admin.show import Shower
 from connectors.models import RecordChange, RecordLink, Run
 from connectors.sync import proposals
 from connectors.sync.values import decode
+from jobs import operate
 from jobs.models import Job
+from jobs.syncing import approve_preview, request_undo
 from jobs.worker import run_here
 from tests.sync.hard_world import Hard
 
@@ -266,6 +268,24 @@ def test_a_double_click_makes_one_job_and_the_result_is_said_in_words(boss: Clie
     assert RecordLink.objects.filter(reason="waits for approval").count() == 2
 
 
+def test_an_approvals_job_that_is_run_again_begins_a_run_of_the_same_kind(boss: Client, hard: Hard, run: Run) -> None:
+    run_here(approve_preview(run, accept_guard=True)[0])
+    written = Run.objects.get(pk=run.pk)
+    run_here(request_undo(written))
+    undo = Run.objects.latest("id")
+    job = approve_preview(undo, accept_guard=True)[0]
+    run_here(job)
+    again = operate.run_again(job)
+    assert again.params == {"mode": "delta", "purpose": "undo", "entities": [], "undoes": run.pk}
+
+    hard.left.put("person", hard.left.ids("person")[-1], {"city": "Nice"})
+    check = hard.run(mode="comprehensive", purpose="check")
+    Run.objects.filter(pk=check.pk).update(phase=Run.Phase.PROPOSED, finished_at=timezone.now())
+    job = approve_preview(Run.objects.get(pk=check.pk), accept_guard=True)[0]
+    run_here(job)
+    assert operate.run_again(job).params == {"mode": "comprehensive", "purpose": "check", "entities": []}
+
+
 def test_an_approval_of_a_page_that_is_no_longer_so_is_refused_with_what_changed(
     boss: Client, hard: Hard, run: Run
 ) -> None:
@@ -332,6 +352,19 @@ def test_the_api_ticks_refuses_what_was_not_seen_and_approves(api: APIClient, ha
     assert (status, told["approved"], told["bounced"]) == (202, 4, 0)
     assert ask(api, run, "approve")[0] == 409
     assert Job.objects.count() == 1
+
+
+def test_a_record_that_is_unticked_stays_so_whatever_the_same_request_says_of_its_fields(
+    api: APIClient, run: Run
+) -> None:
+    row = of(run, "P0")
+    fields = {CITY: True, EMAIL: False}
+    status, told = ask(api, run, "decide", records=[{"id": row.pk, "tick": False, "fields": fields}])
+    row.refresh_from_db()
+    assert (status, told["ticked"], row.status) == (200, 3, "dropped")
+    ask(api, run, "decide", records=[{"id": row.pk, "tick": True}])
+    row.refresh_from_db()
+    assert (row.status, list(decode(row.left_out))) == ("proposed", [EMAIL])
 
 
 def test_a_reader_of_the_api_reads_the_proposals_and_ticks_nothing(person: Callable[..., User], run: Run) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.db import connection as database
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -146,6 +146,25 @@ def test_the_timeline_is_newest_first_by_day_and_filters_by_kind(boss: Client, h
     for show, wanted in (("change", "change"), ("person", "person"), ("event", "event"), ("call", "call")):
         page = boss.get(f"{url(link)}?show={show}")
         assert {item["kind"] for _, items in page.context["days"] for item in items} == {wanted}
+
+
+def test_requests_are_for_those_who_may_see_requests(person: Callable[..., User], client: Client, hard: Hard) -> None:
+    link = paired(hard)
+    run = RecordChange.objects.filter(link=link).latest("id").run_id
+    ApiCall.objects.create(
+        connection=hard.integration.right, at=timezone.now(), method="POST", path="/batch", status=200, run_id=run
+    )
+    user = person("view_recordlink")
+    client.force_login(user)
+    page = client.get(f"{url(link)}?show=call")
+    assert {item["kind"] for _, items in page.context["days"] for item in items} == {"change"}
+    assert "call" not in dict(page.context["kinds"])
+    address = f"/api/v1/links/{link.pk}/timeline/"
+    assert client.get(address).status_code == 200
+    assert client.get(address, {"kind": "call"}).status_code == 403
+    user.user_permissions.add(Permission.objects.get(codename="view_apicall"))
+    assert len(client.get(address, {"kind": "call"}).json()["results"]) == 1
+    assert "/batch" in client.get(f"{url(link)}?show=call").content.decode()
 
 
 def test_older_pages_follow_without_gap_or_repetition(boss: Client, hard: Hard) -> None:

@@ -78,13 +78,16 @@ def test_the_api_logs_changes_additions_and_deletions_but_no_previews(everything
 
 
 def test_the_line_of_a_deleted_object_has_its_key(everything: TwoSystems, api: APIClient) -> None:
-    given = {"name": "Closed", "first": "2026-05-01", "last": "2026-05-01", "integration": everything.integration.pk}
-    made = api.post("/api/v1/blackouts/", given).json()["id"]
+    given = {"name": "A rule", "what": "failed", "to": "email", "addresses": ["ada@example.com"]}
+    rule = api.post("/api/v1/alert-rules/", given, format="json").json()["id"]
     held = api.post("/api/v1/pauses/", {"kind": "hub", "reason": "The books are closed."}).json()["id"]
-    for address in (f"blackouts/{made}", f"pauses/{held}"):
+    for address in (f"alert-rules/{rule}", f"pauses/{held}"):
         assert api.delete(f"/api/v1/{address}/").status_code == 204
-    entries = LogEntry.objects.filter(action_flag=DELETION).order_by("id").values_list("content_type__model", "object_id")
-    assert list(entries) == [("blackout", str(made)), ("pause", str(held))]
+    entries = LogEntry.objects.filter(action_flag=DELETION).order_by("id")
+    assert list(entries.values_list("content_type__model", "object_id")) == [
+        ("alertrule", str(rule)),
+        ("pause", str(held)),
+    ]
 
 
 def test_no_secret_and_no_records_content_gets_into_the_log(everything: TwoSystems, api: APIClient) -> None:

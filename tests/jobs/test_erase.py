@@ -11,7 +11,8 @@ from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.db import models
 
-from connectors.models import ApiCall, Event, RecordChange, RecordLink, Run
+from connectors.models import ApiCall, Event, ProblemGroup, RecordChange, RecordLink, Run
+from connectors.sync import proposals
 from jobs import clock
 from jobs.models import Alert, AlertMessage, AlertRule, Job, JobTransition
 from tests.sync.worlds import TwoSystems
@@ -137,6 +138,30 @@ def test_what_still_syncs_keeps_its_present_values_on_the_link_and_says_so(world
     writes = len(world.left.journal) + len(world.right.journal)
     world.run()
     assert len(world.left.journal) + len(world.right.journal) == writes  # nothing looks changed by it
+
+
+def test_what_was_left_out_of_a_preview_goes_too_and_what_waits_is_no_longer_approved(world):
+    world.left.put("person", world.person, {"city": "Aarhus", "email": MAIL})
+    run = world.run(purpose="preview")
+    [change] = RecordChange.objects.filter(run=run)
+    proposals.decide(run, {}, {change.pk: {"email>email": False}})
+    erase("--left-id", world.person)
+    change.refresh_from_db()
+    assert (change.after, change.left_out, change.status) == ("", "", "superseded")
+    writes = len(world.right.journal)
+    assert proposals.approve(run, world.clock.now()) == (0, 0)
+    assert len(world.right.journal) == writes
+
+
+def test_what_people_wrote_about_jobs_and_what_a_problem_says_goes_too(world):
+    Job.objects.update(aside_note=f"{NAME} has left", cancel_reason=f"{MAIL} bounces")
+    now = clock.now()
+    ProblemGroup.objects.create(
+        key="p", integration=world.integration, message=f"No town for {NAME}", first_seen=now, last_seen=now
+    )
+    gone(world)
+    erase("--left-id", world.person)
+    assert holding(NAME, MAIL) == []
 
 
 def test_it_can_be_repeated(world):

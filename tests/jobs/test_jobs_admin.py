@@ -124,6 +124,16 @@ def test_what_is_refused_is_told(as_person):
     assert not LogEntry.objects.exists()
 
 
+@pytest.mark.parametrize("action", ["retry", "run_again"])
+def test_a_job_of_a_type_that_there_is_no_more_is_refused_with_a_sentence(as_person, action):
+    job = failed()
+    Job.objects.filter(pk=job.pk).update(type="gone")
+    page = press(as_person(is_superuser=True), action, job)
+    assert "There is no job type &#x27;gone&#x27;" in page.content.decode()
+    job.refresh_from_db()
+    assert (job.status, Job.objects.count()) == (S.FAILED, 1)
+
+
 @pytest.mark.parametrize("action", ["retry", "cancel", "run_now", "run_again"])
 def test_a_viewer_can_not_act(as_person, action):
     job = dispatch.request("probe") if action in ("cancel", "run_now") else failed()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import User
 
-from connectors.contract import Removal, Safe, Verb
+from connectors.contract import Entity, Operation, Outcome, Removal, Result, Safe, Verb
+from connectors.memory import connector as memory
 from connectors.models import RecordChange, RecordLink, Run
 from connectors.sync import decisions
 from connectors.sync.proposals import (
@@ -21,7 +23,7 @@ from connectors.sync.proposals import (
     guard_of,
     seen,
 )
-from connectors.sync.run import advance, describe, mark_settings_changed
+from connectors.sync.run import advance, describe, mark_settings_changed, start_run
 from connectors.sync.values import decode
 from tests.sync.hard_world import Hard, person
 
@@ -102,6 +104,88 @@ def test_a_field_left_out_of_a_creation_follows_from_its_source_whatever_the_new
     assert (world.value("right", right, "city"), world.value("right", right, "email")) == (None, "ada@example.com")
     world.settle()
     assert world.value("right", right, "city") == world.value("left", left, "city") == "Paris"
+
+
+@pytest.mark.parametrize("winner", ["left", "right"])
+def test_what_a_person_decided_for_a_whole_record_holds_for_a_field_that_is_left_out(winner: str) -> None:
+    world = Hard(policy="ask")
+    ids = dict(zip(("left", "right"), world.pair_up(city="Paris", email="old@example.com", credit=None), strict=True))
+    for side, record in ids.items():
+        world.store(side).put("person", record, {"city": f"{side} city", "email": f"{side}@example.com"})
+    loser = "right" if winner == "left" else "left"
+    world.store(loser).put("person", ids[loser], {"credit": Decimal("5.00")})  # flows the other way, in the same run
+    world.run()
+    decisions.resolve(world.link(left=ids["left"]), winner, now=world.clock.now())
+    run = world.run(purpose="preview")
+    leave_out(run, proposal(run, side=loser), EMAIL)
+    carry_out(world, run)
+    assert world.value(loser, ids[loser], "email") == f"{loser}@example.com"
+    world.settle()
+    assert world.link(left=ids["left"]).pending is None, "nobody is asked again"
+    assert {world.value(side, record, "email") for side, record in ids.items()} == {f"{winner}@example.com"}
+
+
+def refuse_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the systems refuse the next write, whatever it is."""
+    real, refused = memory._refusal, []
+
+    def refusing(entity: Entity, operation: Operation) -> Outcome | None:
+        if refused:
+            return real(entity, operation)
+        refused.append(operation)
+        return Outcome(operation.key, Result.REJECTED, operation.id, code="busy", message="Not today.")
+
+    monkeypatch.setattr(memory, "_refusal", refusing)
+
+
+def repeat(world: Hard, link: RecordLink) -> None:
+    """Retry as it was."""
+    run = start_run(world.scope, world.world, retry={"links": [link.pk], "how": "same"})
+    world.scope.refresh_from_db()
+    while not advance(run, world.world):
+        pass
+
+
+@pytest.mark.parametrize("policy", ["last_updated", "left", "right"])
+def test_a_refused_creation_that_is_repeated_as_it_was_still_knows_what_was_left_out(
+    policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = Hard(policy=policy)
+    left = world.left.create("person", {"name": "Ada", "city": "Paris"})
+    run = world.run(purpose="preview")
+    leave_out(run, proposal(run), CITY)
+    store, create = world.right, world.right.create
+
+    def with_default(*args: object, **how: object) -> str:
+        made = create(*args, **how)  # type: ignore[arg-type]
+        store.tables["person"][made].values["city"] = "Default City"
+        return made
+
+    store.create = with_default  # type: ignore[method-assign]
+    refuse_once(monkeypatch)
+    carry_out(world, run)
+    assert world.link(left=left).reason == "parked"
+    repeat(world, world.link(left=left))
+    world.settle()
+    [right] = world.right.ids("person")
+    assert world.value("right", right, "city") == world.value("left", left, "city") == "Paris"
+
+
+def test_a_refused_update_that_is_repeated_as_it_was_turns_no_winner_in_what_was_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = Hard(policy="last_updated")
+    left, right = world.pair_up(city="Paris", email="old@example.com")
+    world.right.put("person", right, {"email": "right@example.com"})
+    world.left.put("person", left, {"city": "Rome", "email": "left@example.com"})  # later, so it wins
+    run = world.run(purpose="preview")
+    leave_out(run, proposal(run), EMAIL)
+    refuse_once(monkeypatch)
+    carry_out(world, run)
+    repeat(world, world.link(left=left))
+    assert world.value("right", right, "city") == "Rome"
+    world.settle()
+    assert world.value("right", right, "email") == world.value("left", left, "email") == "left@example.com"
 
 
 def test_a_default_of_the_other_system_does_not_win_over_the_field_that_was_left_out() -> None:
