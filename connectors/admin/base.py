@@ -119,6 +119,11 @@ def link_to(obj: Model | None, text: object = "") -> SafeString | str:
     return format_html('<a class="sl-link" href="{}">{}</a>', url, text or str(obj))
 
 
+def is_id(text: object) -> bool:
+    """Could it be the number of a row?  More digits than a database stores are no number of ours, and may be no number to Python."""
+    return isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) < 19
+
+
 class Moments:
     """Where a moment can only be read, it is shown relative, with the exact time on hover."""
 

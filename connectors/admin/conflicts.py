@@ -19,7 +19,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 
 from config import audit
-from connectors.admin.base import relative
+from connectors.admin.base import is_id, relative
 from connectors.admin.show import Shower, name_of
 from connectors.models import RecordLink
 from connectors.sync import conflicts
@@ -273,7 +273,7 @@ def bulk_view(request: HttpRequest) -> HttpResponse:
     if not request.user.has_perm(MAY):
         raise PermissionDenied
     wanted, choice = wanted_of(request.POST), request.POST.get("choice", "")
-    ids = None if request.POST.get("all") else [int(pk) for pk in request.POST.getlist("link") if _number(pk)]
+    ids = None if request.POST.get("all") else [int(pk) for pk in request.POST.getlist("link") if is_id(pk)]
     back = _back(request, None)
     if choice not in CHOICES:
         messages.error(request, "Choose what is to become of them.")
@@ -316,7 +316,7 @@ def _ask(
         "rest": max(0, len(fitting) - SHOWN),
         "print": shown,
         "changed": bool(request.POST.get("print")),
-        "before": int(before) if _number(before) else None,
+        "before": int(before) if is_id(before) else None,
         "where": request.POST.get("where", ""),
         "kind": wanted.kind or "",
         "here": _back(request, None),
@@ -331,10 +331,6 @@ def _why_not(link: RecordLink, choice: str) -> str:
 
 
 # What all of them share
-
-
-def _number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) < 19
 
 
 def _see(request: HttpRequest) -> None:

@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
 from config import audit
-from connectors.admin.base import Button, Page, ReadOnly, ago, badge, link_to, took
+from connectors.admin.base import Button, Page, ReadOnly, ago, badge, is_id, link_to, took
 from connectors.admin.differences import side_names
 from connectors.admin.previews import KINDS, approval_of, list_of, progress_of
 from connectors.models import ApiCall, Event, RecordChange, RecordLink, Run
@@ -275,13 +275,13 @@ def ticked(request: HttpRequest, run: Run) -> tuple[int, str]:
         confirmed = told.get("confirmed", "")
         changed = decide_whole_preview(
             run, tick=told["all"] == "tick", kind=told.get("verb", ""), side=told.get("side", ""), by=request.user, seen=seen,
-            confirmed=int(confirmed) if confirmed.isdecimal() else None,
+            confirmed=int(confirmed) if is_id(confirmed) else None,
         )  # fmt: skip
         return changed, "Ticked" if told["all"] == "tick" else "Left out"
     if told.getlist("shown"):
         ticks, fields = _boxes(told)
         return decide_preview(run, ticks, fields, by=request.user, seen=seen), "Decided"
-    ids = [int(text) for text in told.getlist("change") if text.isdecimal()]
+    ids = [int(text) for text in told.getlist("change") if is_id(text)]
     if field := told.get("field", ""):
         changed = decide_preview(run, {}, {pk: {field: on} for pk in ids}, by=request.user, seen=seen)
         return changed, f"{word} a field of"
@@ -291,12 +291,12 @@ def ticked(request: HttpRequest, run: Run) -> tuple[int, str]:
 def _boxes(told: QueryDict) -> tuple[dict[int, bool], dict[int, dict[str, bool]]]:
     """Return how the boxes of a page stand: by proposal, and by proposal and field where the record is ticked."""
     on = set(told.getlist("change"))
-    ticks = {int(pk): pk in on for pk in told.getlist("shown") if pk.isdecimal()}
+    ticks = {int(pk): pk in on for pk in told.getlist("shown") if is_id(pk)}
     chosen = set(told.getlist("field"))
     fields: dict[int, dict[str, bool]] = {}
     for text in told.getlist("shown_field"):
         pk, _, name = text.partition(" ")
-        if pk.isdecimal() and ticks.get(int(pk)):
+        if is_id(pk) and ticks.get(int(pk)):
             fields.setdefault(int(pk), {})[name] = text in chosen
     return ticks, fields
 

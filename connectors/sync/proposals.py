@@ -344,7 +344,11 @@ def supersede(rows: QuerySet[RecordChange], message: str) -> int:
     runs = list(rows.values_list("run", flat=True).distinct())
     with transaction.atomic():
         changed = rows.update(status=S.SUPERSEDED, message=message)
-        Run.objects.filter(pk__in=runs, phase=Run.Phase.PROPOSED).update(plan_revision=F("plan_revision") + 1)
+        for run in Run.objects.select_for_update().filter(pk__in=runs, phase=Run.Phase.PROPOSED).order_by("pk"):
+            counts = run.counts or {}
+            if "proposals" in counts:
+                counts = {**counts, "proposals": count_proposals(run)}
+            Run.objects.filter(pk=run.pk).update(plan_revision=F("plan_revision") + 1, counts=counts)
     return changed
 
 

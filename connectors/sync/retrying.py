@@ -151,6 +151,8 @@ def _unsafe(pair: Pair, link: RecordLink, change: RecordChange | None) -> str:
     verb = Verb(change.verb)
     if not pair.flows(side) or pair.prevented(side, verb):
         return "The settings forbid this write by now. Retry with today's mapping."
+    if verb in (Verb.CREATE, Verb.UPDATE) and not decode(change.after):
+        return "Its values were erased. Read again and plan again."
     if verb is Verb.CREATE and getattr(link, f"{side}_id"):
         return "The record has a partner by now. Retry with today's mapping."
     return ""

@@ -148,6 +148,8 @@ def test_what_was_left_out_of_a_preview_goes_too_and_what_waits_is_no_longer_app
     erase("--left-id", world.person)
     change.refresh_from_db()
     assert (change.after, change.left_out, change.status) == ("", "", "superseded")
+    run.refresh_from_db()
+    assert run.counts["proposals"]["kinds"] == {}  # what the page says can be approved
     writes = len(world.right.journal)
     assert proposals.approve(run, world.clock.now()) == (0, 0)
     assert len(world.right.journal) == writes
