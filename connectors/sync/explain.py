@@ -98,12 +98,21 @@ class NotKnown(LookupError):
 
 
 def find_link(integration: Integration, entity: str, record_id: str) -> RecordLink:
-    """Return the newest link of a record, given by its entity (of either side, or an entity sync's name) and id."""
+    """Return the newest link of a record, given by its entity (of either side, or an entity sync's name) and id.
+
+    `link:766` is the link with the number that `links list` shows.  Raises NotKnown.
+    """
     links = RecordLink.objects.filter(integration=integration).select_related("entity_sync")
     syncs = list(EntitySync.objects.filter(integration=integration))
     names = {name for sync in syncs for name in (sync.name, sync.left_entity, sync.right_entity)}
     if entity not in names:
         raise NotKnown(f"{integration} has no entity {entity!r}. It has: {', '.join(sorted(names))}.")
+    if record_id.startswith("link:"):
+        number = record_id.removeprefix("link:")
+        link = links.filter(pk=int(number)).first() if number.isdecimal() else None
+        if link is None:
+            raise NotKnown(f"{integration} has no {record_id}. `links list` shows those that are not in agreement.")
+        return link
     # Of several families that hold a record the first one is meant, as references mean it; an entity sync's name says which.
     links = links.order_by("ended", "entity_sync__position", "-id")
     families = {sync.family for sync in syncs if sync.name == entity}
@@ -117,7 +126,8 @@ def find_link(integration: Integration, entity: str, record_id: str) -> RecordLi
         if link is not None:
             return link
     raise NotKnown(
-        f"No run has met {entity} {record_id} yet. If it exists, a comprehensive sync finds it; a filter does not hide it from here."
+        f"No run has met {entity} {record_id} yet. If it exists, a comprehensive sync finds it; a filter does not hide it from here. "
+        "The number that `links list` shows is given as link:766."
     )
 
 

@@ -70,6 +70,17 @@ def test_a_record_that_waits_for_a_skipped_one_says_so(
         assert until in text
 
 
+def test_explain_takes_the_number_that_a_list_of_links_shows(
+    world: TwoSystems, waiting: tuple[RecordLink, RecordLink]
+) -> None:
+    name, (_, link) = world.integration.name, waiting
+    assert told("explain", name, "person", f"link:{link.pk}") == told("explain", name, "person", str(link.left_id))
+    with pytest.raises(CommandError, match="The number that `links list` shows is given as link:766"):
+        told("explain", name, "person", "no such id")
+    with pytest.raises(CommandError, match="has no link:"):
+        told("explain", name, "person", "link:999999999")
+
+
 def test_explain_names_references_and_not_keys(world: TwoSystems, waiting: tuple[RecordLink, RecordLink]) -> None:
     target, link = waiting
     text = told("explain", world.integration.name, "person", str(link.left_id))

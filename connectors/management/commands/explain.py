@@ -32,7 +32,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("integration", help="name or number")
         parser.add_argument("entity", help="entity of either side, or an entity sync's name")
-        parser.add_argument("id", help="the record's id in its system")
+        parser.add_argument("id", help="the record's id in its system, or link:N with the number that `links list` shows")
         parser.add_argument("--json", action="store_true")
 
     def handle(self, *args: object, **options: object) -> None:
