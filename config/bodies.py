@@ -28,11 +28,16 @@ def expected(view: Any, request: Request) -> Any:
     """Return the serializer of the body that the operation is described with, None where it takes none."""
     if request.method == "DELETE":
         return None
+    found = description(view, request).get_request_serializer()
+    return found() if isinstance(found, type) else found
+
+
+def description(view: Any, request: Request) -> Any:
+    """Return what describes an operation, for this request."""
     handler = getattr(view, view.action or "", None)
     schema = getattr(handler, "kwargs", {}).get("schema", api_settings.DEFAULT_SCHEMA_CLASS)()  # of @extend_schema
     schema.view, schema.method, schema.path = view, request.method, request.path
-    found = schema.get_request_serializer()
-    return found() if isinstance(found, type) else found
+    return schema
 
 
 def unknown(wanted: Any, given: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from django.db.models import Count, Max, Min, Q
+from django.db.models import Count, Min, Q
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -17,12 +17,11 @@ from config import health as hub
 from connectors import svg
 from connectors.admin.base import ago, badge, exact, relative
 from connectors.admin.integrations import OPERATE, system_title
-from connectors.admin.runs import phase_badge, summary
+from connectors.admin.runs import phase_badge, summary, with_retries
 from connectors.models import Budget, Connection, Event, Integration, Run
 from connectors.registry import UnknownSystem, connector_class
 from connectors.sync import drift
 from connectors.sync.health import BROKEN, Health, many, overview
-from connectors.sync.run import CHECK_KEPT, PREVIEW_KEPT
 from connectors.transport.budget import amounts, window
 from jobs import clock, pauses
 from jobs.models import Job
@@ -95,7 +94,6 @@ class Row:
     next_at: datetime | None = None
     next_words: str = ""
     again: Job | None = None  # the open job that a failing integration waits for
-    waiting: list[Run] = field(default_factory=list)  # previews, undos and guarded runs that a person can let go on
     days: list[svg.Day] = field(default_factory=list)
     quota: Quota | None = None
 
@@ -103,6 +101,11 @@ class Row:
     def integration(self) -> Integration:
         """The integration itself."""
         return self.health.integration
+
+    @property
+    def waiting(self) -> list[Run]:
+        """Previews, undos and guarded runs that a person can let go on."""
+        return self.health.waiting
 
     @property
     def hands(self) -> int:
@@ -179,7 +182,7 @@ def context(request: HttpRequest) -> dict[str, Any]:
     integrations = [row.integration for row in shown]
     runs: list[dict[str, object]] = []
     if request.user.has_perm("connectors.view_run"):
-        newest = Run.objects.select_related("integration").defer("progress").order_by("-id")[:LAST_RUNS]
+        newest = with_retries(Run.objects.select_related("integration")).defer("progress").order_by("-id")[:LAST_RUNS]
         runs = [
             {"run": r, "phase": phase_badge(r), "summary": summary(r), "started": ago(r.started_at)} for r in newest
         ]
@@ -203,11 +206,10 @@ def context(request: HttpRequest) -> dict[str, Any]:
 def rows(now: datetime) -> list[Row]:
     """Look at every integration."""
     integrations = list(Integration.objects.select_related("left", "right").order_by("name"))
-    looked = overview(integrations, agreed=False)
+    looked = overview(integrations, agreed=False, now=now)
     scopes = [h.scope.pk for h in looked if h.scope is not None]
     days, starts, jobs = strips(scopes, timezone.localdate(now)), next_starts(integrations), open_jobs(scopes)
     quotas = quotas_of([c for i in integrations for c in (i.left, i.right)], now)
-    waiting = _waiting_runs(scopes, now)
     found: list[Row] = []
     for one in looked:
         ends = (one.integration.left, one.integration.right)
@@ -217,7 +219,6 @@ def rows(now: datetime) -> list[Row]:
         row.again = jobs.get(scope)
         row.next_at, row.next_words = _next(one, starts.get(one.integration.pk), row.again, now)
         left = [quota for end in ends if (quota := quotas.get(end.pk))]
-        row.waiting = [run for run in waiting if run.scope_id == scope]
         row.quota = min(left, key=lambda quota: quota.left, default=None)
         found.append(row)
     return found
@@ -351,16 +352,6 @@ def _provisioning(row: Provisioning) -> Need:
         reverse("admin:scheduling_integration", args=[row.integration_id]) + "#provisioning", "Approve or decline",
         row.requested_at,
     )  # fmt: skip
-
-
-def _waiting_runs(scopes: Iterable[int], now: datetime) -> list[Run]:
-    """Return previews and guarded runs that can still be approved or accepted: of each integration and kind the newest."""
-    waits = Q(phase=Run.Phase.PROPOSED, purpose=Run.Purpose.CHECK, finished_at__gte=now - CHECK_KEPT)
-    waits |= Q(phase__in=[Run.Phase.PROPOSED, Run.Phase.GUARDED], finished_at__gte=now - PREVIEW_KEPT)
-    lately = Run.objects.filter(waits, scope__in=list(scopes), started_at__gte=now - CHECK_KEPT - timedelta(days=1))
-    newest = lately.values("scope", "purpose", "phase").annotate(newest=Max("id")).order_by()
-    ids = [line["newest"] for line in newest]
-    return list(Run.objects.filter(pk__in=ids).select_related("integration").defer("progress", "counts"))
 
 
 def _run(run: Run) -> Need:

@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.defaults import page_not_found
+from rest_framework import serializers
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed, NotFound, ParseError, PermissionDenied, Throttled
 from rest_framework.pagination import CursorPagination
@@ -18,7 +19,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import SimpleRateThrottle
 
-from config import audit
+from config import audit, queries
 from config.access import READ, client_address
 from config.bodies import refuse_unknown
 from config.etags import Tagged
@@ -78,7 +79,7 @@ class ModelPermissions(DjangoModelPermissions):
 
 
 class Strict(View):
-    """A body holds the keys that the operation is described with, and no others."""
+    """A body holds the keys that the operation is described with, a list's query its parameters, and no others."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Whoever may write is told what the operation does not take."""
@@ -86,6 +87,8 @@ class Strict(View):
         # An operation that there is not is answered as such, whatever was sent to it.
         if request.method not in SAFE_METHODS and getattr(self, "action", None):
             refuse_unknown(self, request)
+        if request.method == "GET" and getattr(self, "action", None):
+            queries.refuse_unknown(self, request)
 
 
 class Recorded(Strict, Tagged):
@@ -151,6 +154,15 @@ class NewestFirst(CursorPagination):
     ordering = "-id"
     page_size_query_param = "page_size"
     max_page_size = 500
+
+    def get_page_size(self, request: Request) -> int | None:
+        """Refuse what is no number of rows; more than there may be is as many as there may be."""
+        told = request.query_params.get(self.page_size_query_param)
+        if told is not None and not (told.isascii() and told.isdecimal() and told.strip("0")):
+            raise serializers.ValidationError(
+                {self.page_size_query_param: [f"This is a number from 1 to {self.max_page_size}."]}
+            )
+        return super().get_page_size(request)
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Any:
         """A cursor that was tampered with is none."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from django.db import DataError
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.views.defaults import bad_request
-from rest_framework.exceptions import ParseError
+from rest_framework.exceptions import NotFound, ParseError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 TOO_LARGE = "A value is too large to be stored, or no date. Nothing was done."
+
+_NO_SUCH = re.compile(r"No (\w+) matches the given query\.")  # Django's words name the class
+_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 class Unstorable:
@@ -33,4 +37,6 @@ def answer(exception: Exception, context: dict[str, Any]) -> Response | None:
     """The same for the API, in JSON (REST_FRAMEWORK's EXCEPTION_HANDLER)."""
     if isinstance(exception, OverflowError | DataError):
         exception = ParseError(TOO_LARGE)
+    if isinstance(exception, Http404) and (found := _NO_SUCH.fullmatch(str(exception))):
+        exception = NotFound(f"There is no such {_CAPITAL.sub(' ', found[1]).lower()}.")
     return exception_handler(exception, context)

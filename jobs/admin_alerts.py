@@ -91,7 +91,12 @@ class AlertRuleAdmin(Pressable, ModelAdmin):
             self.message_user(request, f"The signing key, shown this once: {made}", messages.WARNING)
 
     def test(self, request: HttpRequest, rule: AlertRule) -> str:
-        return f"{len(outbox.put_test(rule))} test message(s) on the way; Messages shows whether they arrive."
+        put = len(outbox.put_test(rule))
+        return f"{put} test {_messages(put)} on the way; Messages shows what becomes of {'it' if put == 1 else 'them'}."
+
+
+def _messages(count: int) -> str:
+    return "message" if count == 1 else "messages"
 
 
 @admin.register(Alert)
@@ -198,7 +203,7 @@ class AlertMessageAdmin(ReadOnly, ModelAdmin):
             except IllegalTransition as refusal:
                 self.message_user(request, f"{message.recipient}: {refusal}", messages.WARNING)
         if sent:
-            self.message_user(request, f"{sent} message(s) on the way again.", messages.SUCCESS)
+            self.message_user(request, f"{sent} {_messages(sent)} on the way again.", messages.SUCCESS)
 
 
 @admin.register(Failing)

@@ -19,7 +19,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from config.rest import ModelPermissions, Recorded
+from config.rest import ModelPermissions, Recorded, Strict
 from connectors.models import ApiCall
 from jobs import clock, figures, operate, standing, tries
 from jobs.api_bulk import BulkActions, MayBulk
@@ -326,7 +326,9 @@ class LoggedTransitionSerializer(TransitionSerializer):
         fields = ["id", "job", *TransitionSerializer.Meta.fields]
 
 
-class TransitionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[JobTransition]):
+class TransitionViewSet(
+    mixins.ListModelMixin, mixins.RetrieveModelMixin, Strict, viewsets.GenericViewSet[JobTransition]
+):
     """The timelines of all jobs: read."""
 
     queryset = JobTransition.objects.all()

@@ -15,9 +15,9 @@ from connectors.sync import proposals
 from connectors.sync import run as engine
 from connectors.sync.promotions import Requested, promote
 from connectors.sync.undo import check_undoable
-from jobs import clock, dispatch
+from jobs import clock, dispatch, operate
 from jobs.models import Job
-from jobs.states import Priority
+from jobs.states import IllegalTransition, Priority, StatusReason
 
 if TYPE_CHECKING:
     from jobs.models import Person
@@ -69,6 +69,8 @@ def request_sync(
 ) -> Job:
     """Ask for a run.  The very first run of an integration whose `first_run` is "preview" becomes a preview.
 
+    A person does not wait for the next try of a run that failed: it is brought forward, though not below Retry-After.
+
     Raises NotNow when the integration or its scope is switched off.
     """
     scope = scope_of(integration)
@@ -80,7 +82,7 @@ def request_sync(
         raise NotNow(f"{integration} has no entity sync {', '.join(unknown)}. It has: {known}.")
     purpose = "preview" if preview or first_is_preview(integration, scope) else "sync"
     with transaction.atomic():
-        return dispatch.request(
+        job = dispatch.request(
             "sync",
             params={"mode": mode, "purpose": purpose, "entities": entities or []},
             lock_key=lock_key(scope),
@@ -91,6 +93,17 @@ def request_sync(
             scope=scope,
             here=here,
         )
+        if job.status is StatusReason.RETRY and priority == Priority.PERSON and not here:
+            _try_at_once(job, by)
+        return job
+
+
+def _try_at_once(job: Job, by: Person) -> None:
+    """Bring a retry forward.  Where it has just begun, or ended, there is nothing to bring forward."""
+    try:
+        operate.run_now(job, by=by, reason="a sync was asked for")
+    except IllegalTransition:
+        job.refresh_from_db()
 
 
 def service_job(

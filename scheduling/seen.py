@@ -30,6 +30,7 @@ from connectors.dynamics365.entities import declared
 from connectors.dynamics365.requirements import Required, required_columns
 from connectors.models import Budget, Connection, EntitySync, FieldMapping, Integration, RecordLink
 from connectors.registry import UnknownSystem, connector_class
+from connectors.sync import twins
 from connectors.sync.compile import Described, SettingsError, compile_all
 from connectors.sync.flags import flag_of
 from connectors.sync.routing import Route
@@ -210,7 +211,7 @@ def look(integration: Integration) -> Seen:
         services=tuple(
             Served(s.name, s.work, tuple(s.entities)) for s in Service.objects.filter(integration=integration)
         ),
-        problems=tuple(misspelt or _problems(integration, ends, syncs)),
+        problems=(*(misspelt or _problems(integration, ends, syncs)), *_twins(integration, ends)),
         switched_off=off or ("" if scope.enabled else scope.disabled_reason or "It was switched off."),
         preview_first=first_is_preview(integration, scope),
         worker=WorkerHeartbeat.objects.alive(clock.now()).exists(),
@@ -310,6 +311,13 @@ def _problems(integration: Integration, ends: Mapping[Side, End], syncs: Sequenc
     except SettingsError as error:
         return list(error.problems)
     return []
+
+
+def _twins(integration: Integration, ends: Mapping[Side, End]) -> list[str]:
+    """Return the older integrations over the same two companies, as a run would refuse to go beside them."""
+    answered = {end.id: end.identity.instance for end in ends.values() if end.identity}
+    kinds = twins.kinds_of(integration)
+    return twins.problems(integration, kinds, lambda one: one.instance or answered.get(one.pk, ""), older=True)
 
 
 def _completed(end: End, syncs: Iterable[Sync]) -> dict[str, Entity]:

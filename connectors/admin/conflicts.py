@@ -116,7 +116,8 @@ def _rows(link: RecordLink, kind: Kind, shower: Shower, chosen: dict[str, str], 
     lines = sorted(lines_of(link), key=lambda line: shower.place(line.name))
     rows: list[Row] = []
     for line in lines:
-        left, base, right = (shower.value(line.name, value) for value in (line.left, line.base, line.right))
+        left, right = (shower.held(link, s, line.name, v) for s, v in ((LEFT, line.left), (RIGHT, line.right)))
+        base = shower.value(line.name, line.base)
         told = (field_title(line.name), shower.field_name(line.name), left, base, right)
         rows.append(Row(line.name, *told, chosen.get(line.name, ""), problems.get(line.name, "")))
     return rows

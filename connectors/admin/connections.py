@@ -26,7 +26,7 @@ from connectors.admin.unrouted import UnroutedPage
 from connectors.models import Connection, Integration
 from connectors.registry import UnknownSystem, connector_class, systems
 from connectors.sync import decisions
-from connectors.transport import oauth
+from connectors.transport import entered, oauth
 from connectors.transport.types import Setting
 from connectors.transport.vault import CredentialsUnreadable
 
@@ -82,6 +82,11 @@ class ConnectionForm(forms.ModelForm):
             for name, value in environments(self.instance.system)[cleaned[ENVIRONMENT]].items():
                 if SETTING + name in self.changed_data and cleaned.get(SETTING + name) != value:
                     self.add_error(SETTING + name, f"{cleaned[ENVIRONMENT]} is at {value}. Choose one or the other.")
+        wrong = entered.problems(
+            connector_class(self.instance.system).settings, self.given_settings(), self.instance.settings
+        )
+        for name, sentence in wrong.items():
+            self.add_error(SETTING + name, sentence)
         if self.errors or not self.instance.secret:
             return cleaned
         cls = connector_class(self.instance.system)

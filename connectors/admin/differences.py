@@ -87,7 +87,7 @@ def _now(shower: Shower, name: str, held: Mapping[str, object] | None, link: Rec
         return format_html('<span class="sl-quiet">{}</span>', "deleted" if gone else "no record yet")
     if name not in held:
         return format_html('<span class="sl-quiet">{}</span>', "not told")
-    return shower.value(name, held[name])
+    return shower.held(link, LEFT if side == LEFT else RIGHT, name, held[name])
 
 
 def marked(shower: Shower, name: str, old: object, new: object) -> tuple[SafeString, SafeString]:

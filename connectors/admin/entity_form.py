@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django import forms
+from django.http import QueryDict
 from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
@@ -13,9 +14,11 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
+from connectors.admin import merging
 from connectors.contract import Field
 from connectors.models import EntitySync
 from connectors.sync import entity_settings, sentences
+from connectors.sync.compile import LEAST_TOLERANCE, MOST_TOLERANCE
 from connectors.sync.entity_settings import DATED, FLOWS, LISTS, MOST_DAYS, PREVENTS, SIDES
 from connectors.sync.fitting import type_of
 from connectors.sync.rules import LEFT, Side
@@ -24,6 +27,8 @@ from connectors.sync.sentences import Names
 
 ARROWS = {"both": "↔", "to_right": "→", "to_left": "←"}
 BESIDE = 3  # mappings of one match rule that a page offers
+FILTER_PARTS = ("where", "op", "value")
+MATCH_PARTS = tuple(f"by{number}" for number in range(BESIDE))
 Groups = list[tuple[str, list[tuple[str, str]]]]
 
 
@@ -90,9 +95,10 @@ class SettingsForm(forms.Form):
         label="Days ahead", required=False, min_value=0, max_value=MOST_DAYS, widget=UnfoldAdminIntegerFieldWidget()
     )
     match_tolerance = forms.IntegerField(
-        label="Ask a person from this similarity on (percent)", min_value=0, max_value=100,
+        label="Ask a person from this similarity on (percent)", min_value=0, max_value=MOST_TOLERANCE,
         widget=UnfoldAdminIntegerFieldWidget(),
-        help_text="0: only records whose match fields are the same are partners. 60 to 100: similar ones are asked about.",
+        help_text="0: only records whose match fields are the same are partners. "
+        f"{LEAST_TOLERANCE} to {MOST_TOLERANCE}: similar ones are asked about.",
     )  # fmt: skip
     push_left = forms.BooleanField(required=False, widget=UnfoldBooleanSwitchWidget())
     push_right = forms.BooleanField(required=False, widget=UnfoldBooleanSwitchWidget())
@@ -212,6 +218,27 @@ def shown(sync: EntitySync, known: Schema, line: Mapping[str, Any]) -> str:
 def match_lines(sync: EntitySync) -> list[dict[str, str]]:
     """Return the match rules that are there as lines of the form."""
     return [{f"by{number}": name for number, name in enumerate(each[:BESIDE])} for each in sync.match]
+
+
+def state(sync: EntitySync, known: Schema) -> dict[str, Any]:
+    """Return what the page shows of the settings, as a browser sends it back where nobody touches it."""
+    fields = {name: merging.sent(value) for name, value in initial(sync).items() if name != "revision"}
+    filters = [[line[name] for name in FILTER_PARTS] for line in filter_lines(sync, known)]
+    match = [[line.get(name, "") for name in MATCH_PARTS] for line in match_lines(sync)]
+    return {"fields": fields, "filters": filters, "match": match}
+
+
+def caught_up(sync: EntitySync, known: Schema, given: QueryDict) -> QueryDict:
+    """Return what was entered on a page of older settings: what was not touched there follows those of now."""
+    seen = merging.unseal(f"entity sync {sync.pk}", given.get(merging.FIELD, ""))
+    if seen is None or given.get("revision", "") == str(sync.integration.revision):
+        return given
+    told, now = given.copy(), state(sync, known)
+    merging.follow(told, seen["fields"], now["fields"])
+    for prefix, names in (("filters", FILTER_PARTS), ("match", MATCH_PARTS)):
+        then, there = ([tuple(line) for line in each[prefix]] for each in (seen, now))
+        merging.put_lines(told, prefix, names, merging.merged(merging.lines_of(told, prefix, names), then, there))
+    return told
 
 
 FilterLines = forms.formset_factory(FilterForm, extra=1, can_delete=True, max_num=50, absolute_max=60)

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from unfold.admin import ModelAdmin
 
-from connectors.admin import amending, entity_form
+from connectors.admin import amending, entity_form, merging
 from connectors.admin.amending import Shown
 from connectors.admin.base import Page
 from connectors.admin.entity_form import FilterLines, MatchLines, SettingsForm
@@ -75,7 +75,7 @@ class EntitySyncAdmin(Page, ModelAdmin):
         if not self.has_change_permission(request, sync):
             raise PermissionDenied
         known, unreachable = amending.schema_of(sync.integration)
-        page = _Entered(sync, known, request.POST)
+        page = _Entered(sync, known, entity_form.caught_up(sync, known, request.POST))
         shown = self._considered(request, page) if page.valid else Shown()
         if shown.saved is not None:
             self.message_user(
@@ -109,6 +109,9 @@ class _Entered:
 
     def __init__(self, sync: EntitySync, known: Schema, given: Any) -> None:
         self.sync, self.known = sync, known
+        # As loaded: where somebody saves at this very moment, the page is one of older settings, and says so.
+        self.revision = sync.integration.revision
+        self.seen = merging.seal(f"entity sync {sync.pk}", entity_form.state(sync, known))
         self.names: Names = names_of(sync.integration, known)
         where = entity_form.places(sync, known, self.names)
         self.form = SettingsForm(sync, known, self.names, given, initial=entity_form.initial(sync))
@@ -169,6 +172,6 @@ def _context(page: _Entered, known: Schema, unreachable: str) -> dict[str, Any]:
     silent = [] if unreachable else [page.names.of(side) for side, error in known.errors.items() if error]
     return {
         "form": page.form, "filters": page.filters, "match": page.match, "page_problems": page.problems, "names": page.names,
-        "revision": page.sync.integration.revision, "unreachable": unreachable, "silent": silent,
+        "revision": page.revision, "settings_seen": page.seen, "unreachable": unreachable, "silent": silent,
         "entities": {"left": page.sync.left_entity, "right": page.sync.right_entity},
     }  # fmt: skip

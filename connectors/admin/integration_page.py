@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.text import capfirst
 
 from connectors.admin.base import ago
-from connectors.admin.runs import phase_badge, summary, undoable
+from connectors.admin.runs import phase_badge, summary, undoable, with_retries
 from connectors.admin.show import ARROWS
 from connectors.models import EntitySync, Integration, Run
 from connectors.sync import sentences, settings_history
@@ -28,16 +28,17 @@ from scheduling.windows import sentence as schedule_sentence
 RUNS = 5
 CHANGES = 3
 SHOWN = ("changed", "planned", "waiting", "skipped", "conflict", "parked")
+ALSO = {"skipped": "&elsewhere=shown"}  # the number counts them, the list leaves them out where nobody asks
 
 
 def context(integration: Integration) -> dict[str, Any]:
     """Return what the page shows.  As many queries with a million records as with ten."""
-    runs = list(Run.objects.filter(integration=integration).order_by("-id").defer("progress")[:RUNS])
+    runs = list(with_retries(Run.objects.filter(integration=integration)).order_by("-id").defer("progress")[:RUNS])
     syncs = list(_syncs(integration))
     names = names_of(integration, stored(integration))
     counts = counted([integration.pk])
     return {
-        "health": overview([integration], counts=counts)[0],
+        "health": overview([integration], counts=counts, now=clock.now())[0],
         "sentence": sentence_of(integration, syncs, names),
         "syncs": rows_of(syncs, names, counts),
         "runs": [{"run": r, "phase": phase_badge(r), "summary": summary(r), "started": ago(r.started_at)} for r in runs],
@@ -109,7 +110,11 @@ def _bounds(sync: EntitySync, names: Names) -> list[str]:
 def _counts(sync: EntitySync, numbers: dict[str, int]) -> list[dict[str, Any]]:
     states = {name: int(state) for state, name in NAMES.items()}
     return [
-        {"name": name, "count": many(numbers[name]), "url": f"{_links(sync)}&pending={states[name]}"}
+        {
+            "name": name,
+            "count": many(numbers[name]),
+            "url": f"{_links(sync)}&pending={states[name]}{ALSO.get(name, '')}",
+        }
         for name in SHOWN
         if numbers[name]
     ]

@@ -165,7 +165,7 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
     list_select_related = ["entity_sync"]
     sortable_by: ClassVar[Any] = ()  # newest first: by these columns no index sorts a million rows
     search_fields = ["key"]  # get_search_results asks the indexes
-    search_help_text = "Exact id on either side, or the link's key"
+    search_help_text = "Exact id on either side, or the link's key; not the name, which no index holds"
     actions = [
         "retry_all", "left_wins", "right_wins", "approve_all", "not_same_all", "hold_all", "release_all", "accept_all", "unlink_all",
     ]  # fmt: skip

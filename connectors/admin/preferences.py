@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from connectors.admin import amending
+from connectors.admin import amending, merging
 from connectors.admin.amending import Shown
 from connectors.contract import ConnectorError
 from connectors.models import Integration
@@ -85,7 +85,9 @@ def view(model_admin: IntegrationAdmin, request: HttpRequest, object_id: str) ->
     if not model_admin.has_view_permission(request, integration):
         raise PermissionDenied
     may = model_admin.has_change_permission(request, integration)
-    form = _form(integration, request.POST or None)
+    # As loaded: where somebody saves at this very moment, the page is one of older preferences, and says so.
+    state, revision = _state(integration), integration.revision
+    form = _form(integration, _caught_up(integration, request.POST, state) if request.POST else None)
     shown: Shown | None = None
     if request.method == "POST":
         if not may:
@@ -97,23 +99,43 @@ def view(model_admin: IntegrationAdmin, request: HttpRequest, object_id: str) ->
             )
             return redirect("admin:connectors_integration_preferences", integration.pk)
     side = shared_side(integration)
+    seen = merging.seal(f"preferences {integration.pk}", {"fields": state})
     context = {
         **model_admin.admin_site.each_context(request), "title": f"Preferences of {integration}", "opts": model_admin.opts,
         "integration": integration, "form": form, "may": may, "original": integration, "shown": shown,
-        "revision": integration.revision, "shared": getattr(integration, side) if side else None,
+        "revision": revision, "settings_seen": seen, "shared": getattr(integration, side) if side else None,
     }  # fmt: skip
     request.current_app = model_admin.admin_site.name
     return TemplateResponse(request, "syncline/preferences.html", context)
 
 
 def _form(integration: Integration, given: Any) -> PreferencesForm:
+    shown = {"revision": integration.revision, **_route(integration)}
+    return PreferencesForm(preferences.read(integration), given, initial=shown)
+
+
+def _route(integration: Integration) -> dict[str, str]:
     route = routing.Route.of(integration)
-    shown = {
-        "revision": integration.revision,
+    return {
         "route_column": next(iter(route.fields.values()), "") if route else "",
         "route_value": route.value if route else "",
     }
-    return PreferencesForm(preferences.read(integration), given, initial=shown)
+
+
+def _state(integration: Integration) -> dict[str, list[str]]:
+    """Return what the page shows, as a browser sends it back where nobody touches it."""
+    values: dict[str, object] = {one.key: one.value for one in preferences.read(integration)}
+    return {name: merging.sent(value) for name, value in (values | _route(integration)).items()}
+
+
+def _caught_up(integration: Integration, given: QueryDict, now: Mapping[str, list[str]]) -> QueryDict:
+    """Return what was entered on a page of older preferences: what was not touched there follows those of now."""
+    seen = merging.unseal(f"preferences {integration.pk}", given.get(merging.FIELD, ""))
+    if seen is None or given.get("revision", "") == str(integration.revision):
+        return given
+    told = given.copy()
+    merging.follow(told, seen["fields"], now)
+    return told
 
 
 def _considered(request: HttpRequest, integration: Integration, form: PreferencesForm) -> Shown | None:

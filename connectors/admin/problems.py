@@ -19,7 +19,7 @@ from config import audit
 from connectors.admin.base import Button, Page, ReadOnly, ago, badge, link_to
 from connectors.admin.show import name_of
 from connectors.models import ProblemGroup
-from connectors.sync.problems import MOST_COUNTED, NotMended, hint_of, links_of, mapping_of, title_of
+from connectors.sync.problems import MOST_COUNTED, NotMended, hint_of, is_own, links_of, mapping_of, title_of
 from connectors.sync.retrying import HELP, LABELS, How
 from connectors.sync.values import decode
 from jobs import clock, problems
@@ -141,6 +141,7 @@ class ProblemGroupAdmin(ReadOnly, Page, ModelAdmin):
             "state": state_badge(obj),
             "count": count_of(obj),
             "hint": hint_of(obj),
+            "own": is_own(obj),
             "records": self._records(obj) if obj.kind == RECORDS else [],
             "jobs": self._jobs(obj) if obj.kind == JOBS else [],
             "all_url": f"{reverse('admin:connectors_recordlink_changelist')}?problem={obj.key}&pending=hands",

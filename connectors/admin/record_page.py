@@ -80,7 +80,8 @@ def _lines(found: Explanation, shower: Shower) -> list[dict[str, object]]:
             "same": line["agreed"],
             "winner": "a person decides" if line["field"] in asked else line["winner"],
             "rule": "" if line["field"] in asked else line["rule"],
-            **{side: shower.value(str(line["field"]), line[side]) for side in ("left", "base", "right")},
+            "base": shower.value(str(line["field"]), line["base"]),
+            **{side: shower.held(found.link, side, str(line["field"]), line[side]) for side in (LEFT, RIGHT)},
         }
         for line in sorted(found.fields, key=lambda line: shower.place(str(line["field"])))
     ]

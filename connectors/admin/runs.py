@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse, QueryDict
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -27,6 +27,7 @@ from connectors.sync.undo import NOT_UNDONE, check_undoable
 from connectors.sync.undone import UNDONE
 from jobs import clock
 from jobs.models import Job
+from jobs.states import StatusReason
 from jobs.syncing import NotNow, accept_guard, approve_preview, decide_preview, decide_whole_preview, request_undo
 
 OUTCOMES = ("agreed", "waiting", "skipped", "conflict", "parked")
@@ -34,9 +35,19 @@ MOST_REASONS = 20
 VERBS = KINDS
 
 
+def with_retries(runs: QuerySet[Run]) -> QuerySet[Run]:
+    """Read along when each run is tried again, where its last try failed and its job waits."""
+    waits = Job.objects.filter(run=OuterRef("pk"), status_reason=StatusReason.RETRY).order_by("run_at")
+    return runs.annotate(again_at=Subquery(waits.values("run_at")[:1]))
+
+
 def phase_badge(run: Run) -> SafeString:
-    """Return the phase's badge; a run that left problems is never just green."""
+    """Return the phase's badge; a run that left problems is never just green, one that waits for its next try says so."""
     word = run.get_phase_display()
+    again_at = getattr(run, "again_at", None)
+    if again_at is not None and run.finished_at is None:
+        why = f"The last try failed ({word.lower()}). What is done stays done; it goes on from there."
+        return format_html("{} {}", badge("Waiting to try again", why, "warn"), ago(again_at))
     if run.phase == Run.Phase.DONE:
         hands = sum(int(c.get(n, 0)) for c in run.counts.get("entities", {}).values() for n in ("conflict", "parked"))
         stays = run.counts.get("undo", {}).get("not")
@@ -258,8 +269,8 @@ class RunAdmin(ReadOnly, Page, ModelAdmin):
         return redirect(reverse("admin:connectors_run_change", args=[run_id]) + (f"?{kept}" if kept else ""))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
-        """Progress is the engine's own and may be long."""
-        rows = super().get_queryset(request).select_related("integration__left", "integration__right")
+        """With when those are tried again whose last try failed; progress is the engine's own and may be long."""
+        rows = with_retries(super().get_queryset(request)).select_related("integration__left", "integration__right")
         return rows.defer("progress")
 
 
@@ -303,5 +314,14 @@ def _boxes(told: QueryDict) -> tuple[dict[int, bool], dict[int, dict[str, bool]]
 
 def requested(job: Job, what: str) -> SafeString:
     """Return the sentence that answers a request, with a link to the job."""
-    later = " It runs after the present one." if job.again and job.started_at else ""
-    return format_html("{}: {}.{}", what, link_to(job, f"job {job.pk}"), later)
+    return format_html("{}: {}.{}", what, link_to(job, f"job {job.pk}"), _when(job))
+
+
+def _when(job: Job) -> SafeString | str:
+    """Say what a job that was there already does about the request, "" where it simply runs."""
+    if job.status is StatusReason.RETRY:
+        if job.run_at <= clock.now():
+            return " It had failed and was waiting for its next try: it is tried now."
+        asked = " It had failed, and the other system asked not to be called again at once: it is tried {}."
+        return format_html(asked, ago(job.run_at))
+    return " It runs after the present one." if job.again and job.started_at else ""

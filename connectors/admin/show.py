@@ -9,10 +9,10 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from connectors.models import FieldMapping, RecordChange
-from connectors.sync.explain import keys_in, labels_of, left_out, linked_by, name_of
+from connectors.models import FieldMapping, RecordChange, RecordLink
+from connectors.sync.explain import Labels, keys_in, labels_of, left_out, linked_by, name_of
 from connectors.sync.plan import DELETED
-from connectors.sync.rules import ARCHIVED
+from connectors.sync.rules import ARCHIVED, Side
 from connectors.sync.values import CanonicalValues, decode
 
 __all__ = ["ARROWS", "Shower", "arrow_of", "change_values", "name_of"]
@@ -35,7 +35,7 @@ class Shower:
     """Knows the names behind references and options of the values that one page shows."""
 
     names: Mapping[str, tuple[int, str, str]] = field(default_factory=dict)  # link key -> (link id, name, why left out)
-    labels: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (mapping, token) -> label
+    labels: Labels = field(default_factory=lambda: Labels(()))  # (mapping, token) -> label
     arrows: Mapping[str, str] = field(default_factory=dict)  # mapping -> direction
 
     @classmethod
@@ -73,6 +73,11 @@ class Shower:
             self.arrows.get(name, "↔"),
             right.lstrip("@"),
         )
+
+    def held(self, link: RecordLink, side: Side, name: str, value: object) -> SafeString:
+        """Return the value that one side of a record holds: of options that share a partner the very one."""
+        label = self.labels.held(link, side, name, value)
+        return format_html("{}", label) if label else self.value(name, value)
 
     def value(self, name: str, value: object) -> SafeString:
         """Return one value as a person reads it."""

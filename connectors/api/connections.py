@@ -20,7 +20,7 @@ from connectors.api.base import Acts, MayAct
 from connectors.models import Connection, Hook
 from connectors.registry import connector_class, systems
 from connectors.sync import decisions, routing
-from connectors.transport import figures, oauth, redaction, testing
+from connectors.transport import entered, figures, oauth, redaction, testing
 from connectors.transport.connecting import SettingsMissing
 from jobs import clock
 
@@ -65,11 +65,10 @@ class ConnectionSerializer(serializers.ModelSerializer[Connection]):
         system = attrs.get("system") or (self.instance.system if self.instance else "")
         cls, given = connector_class(system), attrs.get("secret", {})
         unknown = sorted(set(given) - set(cls.secrets))
-        for setting in cls.settings:
-            chosen = attrs.get("settings", {}).get(setting.name, "")
-            if setting.choices and chosen and chosen not in dict(setting.choices):
-                known = ", ".join(value for value, _ in setting.choices)
-                raise serializers.ValidationError({"settings": f"{setting.name} is one of: {known}."})
+        before = self.instance.settings if self.instance else {}
+        wrong = entered.problems(cls.settings, attrs.get("settings", before), before)
+        if wrong:
+            raise serializers.ValidationError({"settings": {name: [sentence] for name, sentence in wrong.items()}})
         if unknown:
             known = ", ".join(cls.secrets) or "none"
             raise serializers.ValidationError({"secret": f"Unknown: {', '.join(unknown)}. {cls.title} wants: {known}."})

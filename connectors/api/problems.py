@@ -108,8 +108,10 @@ class ProblemViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Acts):
         rows = problems.groups()
         if self.action != "list":
             return rows
-        asked = self.request.query_params.get("resolved", "").lower() in ("1", "true", "yes")
-        return problems.resolved(rows) if asked else problems.still_open(rows)
+        asked = self.request.query_params.get("resolved", "").lower()
+        if asked not in ("", "0", "1", "false", "true", "no", "yes"):
+            raise serializers.ValidationError({"resolved": ["This is true or false."]})
+        return problems.resolved(rows) if asked in ("1", "true", "yes") else problems.still_open(rows)
 
     @extend_schema(
         parameters=[OpenApiParameter("resolved", OpenApiTypes.BOOL, description="The resolved ones instead.")]

@@ -96,9 +96,15 @@ class Dynamics365:
         Setting("scope", "Scope", help="Empty: what the environment URL and the kind of login ask for."),
         Setting("tenant", "Tenant", help="Directory (tenant) id, for people."),
         Setting("prefix", "Publisher prefix", "syn", help="Begins the names of our own columns."),
-        Setting("page_size", "Rows in a page", "5000"),
-        Setting("batch_size", "Operations in a batch", "100"),
-        Setting("change_tracking", "Change tracking", "auto", help="auto or off (needs organization-wide read)"),
+        Setting("page_size", "Rows in a page", "5000", between=(1, 5000)),
+        Setting("batch_size", "Operations in a batch", "100", between=(1, 1000)),
+        Setting(
+            "change_tracking",
+            "Change tracking",
+            "auto",
+            choices=(("auto", "Where it can be had"), ("off", "Off")),
+            help="Needs the right to read the whole organization's records.",
+        ),
     )
     secrets: ClassVar[Sequence[str]] = ("client_id", "client_secret")
     simulator: ClassVar[str] = "connectors.dynamics365.simulator.DynamicsSimulator"

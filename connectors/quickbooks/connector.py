@@ -93,13 +93,14 @@ class QuickBooks:
         Setting(
             "revoke_url", "Revocation address", "https://developer.api.intuit.com/v2/oauth2/tokens/revoke", is_url=True
         ),
-        Setting("minor_version", "Minor version", "75"),
-        Setting("batch_size", "Items in one batch", str(BATCH), help="QuickBooks documents 30."),
+        Setting("minor_version", "Minor version", "75", between=(1, 999)),
+        Setting("batch_size", "Items in one batch", str(BATCH), help="QuickBooks documents 30.", between=(1, BATCH)),
         Setting(
             "cdc_overlap_seconds",
             "Overlap of change reads (seconds)",
             "300",
             help="Changes are read again this far back.",
+            between=(0, 86400),
         ),
     )
     secrets: ClassVar[Sequence[str]] = ("client_id", "client_secret", "refresh_token")

@@ -58,6 +58,7 @@ class QuickBooksSimulator(Simulator):
     def default_switches(self) -> dict[str, object]:
         """Return the behaviours that a test may switch."""
         return {
+            "realm": REALM,  # two companies at a time are two of them
             "limits": True,  # count calls and refuse too many (section 11)
             "limit_request": 500,
             "limit_batch": 40,
@@ -78,11 +79,16 @@ class QuickBooksSimulator(Simulator):
             "webhook_faults": "",
         }
 
+    @property
+    def realm(self) -> str:
+        """Whose books these are."""
+        return str(self.switches["realm"])
+
     def seed(self, records: int, seed: int) -> None:
         """Fill the company."""
         self.books = Books(self.store, self.switches)
-        self.tokens = TokenServer(self.clock.now, REALM, seed, lambda: str(self.switches["rotation"]))
-        self.webhooks = Webhooks(self.switches, REALM)
+        self.tokens = TokenServer(self.clock.now, self.realm, seed, lambda: str(self.switches["rotation"]))
+        self.webhooks = Webhooks(self.switches, self.realm)
         Seeder(self.books, seed, self.clock.now()).fill(records, transactions=bool(self.switches["transactions"]))
         self.store.now = self.clock.now
         self.books.count = self.count
@@ -91,7 +97,7 @@ class QuickBooksSimulator(Simulator):
     def credentials(self) -> dict[str, dict[str, object]]:
         """Return what a Connection to this company needs; call start() first."""
         settings = {
-            "realm": REALM,
+            "realm": self.realm,
             "api_base": self.url,
             "token_url": f"{self.url}/oauth2/v1/tokens/bearer",
             "authorize_url": f"{self.url}/connect/oauth2",
@@ -166,7 +172,7 @@ class QuickBooksSimulator(Simulator):
             parts = [part for part in request.path.split("/") if part]
             if parts[:2] != ["v3", "company"] or len(parts) < 4:
                 return Response("Not found", 404, mimetype="text/plain")
-            if parts[2] != REALM:
+            if parts[2] != self.realm:
                 raise VendorFault(
                     "3100", "The app is not authorised for this company", status=403, kind="AUTHORIZATION"
                 )
@@ -430,7 +436,7 @@ class QuickBooksSimulator(Simulator):
             size = len(content.read()) if content else 0
             body = {key: value for key, value in given.items() if key.lower() in PROPERTIES["Attachable"]}
             key = self.books.next_id("Attachable")
-            links: Json = {"Size": size, "FileAccessUri": f"/v3/company/{REALM}/download/{key}"}
+            links: Json = {"Size": size, "FileAccessUri": f"/v3/company/{self.realm}/download/{key}"}
             answers.append({"Attachable": self.books.commit("Attachable", key, {**body, **links}, "api", "create")})
         if not answers:
             raise VendorFault("2020", "Required parameter file_metadata_01 is missing", element="file_metadata_01")

@@ -13,7 +13,7 @@ from django.db import transaction
 
 from connectors.contract import Connector
 from connectors.models import Connection, Event, Integration, changing
-from connectors.sync import schema, settings_history
+from connectors.sync import schema, settings_history, twins
 from connectors.sync.compile import Described, compile_all
 from connectors.sync.effect import Effect, perform, trial, weigh
 from connectors.sync.rules import LEFT, RIGHT, Side
@@ -89,8 +89,10 @@ def commit(
             raise NotShown("The settings are not those whose effect was shown. Look at this one.")
         if not proposal.said:
             return []
+        before = twins.kinds_of(integration)
         perform(proposal.act)
         compile_all(Integration.objects.select_related("left", "right").get(pk=integration.pk), known)
+        twins.refuse(integration, twins.kinds_of(integration) - before)
         Event.objects.create(
             integration=integration, code="settings changed", message="; ".join(proposal.said)[:1000],
             actor=str(by or "")[:150], at=now,

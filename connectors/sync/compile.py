@@ -24,7 +24,7 @@ from connectors.sync.rules import (
 )
 from connectors.sync.transforms import TRANSFORMS
 
-LEAST_TOLERANCE = 60  # below that every name is like some other
+LEAST_TOLERANCE, MOST_TOLERANCE = 60, 100  # percent; below that every name is like some other
 _ARCHIVED_FIELD = Field(ARCHIVED, Kind.BOOLEAN, "Inactive")
 
 
@@ -202,9 +202,9 @@ def _pair(sync: EntitySync, described: Described, problems: list[str]) -> Pair |
         problems += [
             f"{sync.name}: the match field {name!r} is not mapped." for name in alternative if name not in names
         ]
-    if sync.match_tolerance and not LEAST_TOLERANCE <= sync.match_tolerance <= 100:
+    if sync.match_tolerance and not LEAST_TOLERANCE <= sync.match_tolerance <= MOST_TOLERANCE:
         problems.append(
-            f"{sync.name}: names match exactly (0), or at {LEAST_TOLERANCE} to 100 percent of similarity, not at "
+            f"{sync.name}: names match exactly (0), or at {LEAST_TOLERANCE} to {MOST_TOLERANCE} percent of similarity, not at "
             f"{sync.match_tolerance}."
         )
     for line in sync.filters:

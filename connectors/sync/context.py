@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from connectors.contract import Connector, Entity, Ref
 from connectors.models import Event, Integration, RecordLink, Run, Scope
-from connectors.sync import store
+from connectors.sync import store, twins
 from connectors.sync.compile import Described, compile_all
 from connectors.sync.mapping import Mapper
 from connectors.sync.rules import LEFT, RIGHT, Pair, Side
@@ -60,6 +60,7 @@ class Context:
     def open(cls, run: Run, world: World, slice_over: Callable[[], bool] | None = None) -> Context:
         """Connect both sides and compile the settings.  Raises SettingsError, ConnectorError."""
         integration = run.integration
+        twins.refuse_run(integration, world)
         connectors: dict[Side, Connector] = {
             LEFT: world.connect(integration.left),
             RIGHT: world.connect(integration.right),

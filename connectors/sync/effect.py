@@ -19,7 +19,7 @@ from connectors.sync.compile import Described, SettingsError, compile_all
 from connectors.sync.explain import short_title
 from connectors.sync.judging import AGREED, OFF, OUT, OUTSIDE, UNKNOWN, Judge, Outcome, Present, Rules
 from connectors.sync.matching import DISCONNECTED, ENDED, HELD, NEW
-from connectors.sync.plan import LinkState, Pending
+from connectors.sync.plan import Pending
 from connectors.sync.planning import COLUMNS, link_state
 from connectors.sync.rules import LEFT, RIGHT, Pair, Side
 from connectors.sync.values import decode
@@ -232,7 +232,6 @@ def _judge(row: store.Row, before: Judge, after: Judge, revision: int) -> tuple[
     present = Present(number, str(told.get("why", "")), str(told.get("side", "")), current, alone, pending is None)
     if before.read_by.pair(number) is None:  # it was off: what it holds was read by the rules that come back
         after = Judge(after.rules, after.rules, after.today, after.complete)
-    link = _undecided(link)
     return link.id, _as_it_stands(before.outcome(link, present), present), after.outcome(link, present)
 
 
@@ -248,12 +247,6 @@ def _as_it_stands(judged: Outcome, present: Present) -> Outcome:
     if not present.why and judged.kind == OUTSIDE:
         return Outcome(AGREED)
     return judged
-
-
-def _undecided(link: LinkState) -> LinkState:
-    """What a person once decided is done or asked anew when other settings read everything again."""
-    link.approved = link.resolution = ""
-    return link
 
 
 def _rows(pair: int, *, all_of_them: bool) -> Iterator[store.Row]:

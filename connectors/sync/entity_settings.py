@@ -13,7 +13,7 @@ from connectors.contract import Entity, Field, Kind, Verb
 from connectors.models import EntitySync
 from connectors.sync import sentences
 from connectors.sync.amending import Proposal
-from connectors.sync.compile import LEAST_TOLERANCE
+from connectors.sync.compile import LEAST_TOLERANCE, MOST_TOLERANCE
 from connectors.sync.flags import FLAG
 from connectors.sync.naming import names_of
 from connectors.sync.rules import ARCHIVED, LEFT, OTHER, RIGHT, Side
@@ -241,8 +241,14 @@ def _match(sync: EntitySync, known: Schema, name: str, value: Any, problems: Pro
 
 
 def _tolerance(sync: EntitySync, known: Schema, name: str, value: Any, problems: Problems) -> Any:
-    if not isinstance(value, int) or isinstance(value, bool) or not (value == 0 or LEAST_TOLERANCE <= value <= 100):
-        problems[name] = f"Give 0 (only what is the same), or {LEAST_TOLERANCE} to 100 percent of similarity."
+    if (
+        not isinstance(value, int)
+        or isinstance(value, bool)
+        or not (value == 0 or LEAST_TOLERANCE <= value <= MOST_TOLERANCE)
+    ):
+        problems[name] = (
+            f"Give 0 (only what is the same), or {LEAST_TOLERANCE} to {MOST_TOLERANCE} percent of similarity."
+        )
     return value
 
 

@@ -17,7 +17,7 @@ from connectors.models import (
     RecordLink,
 )
 from connectors.registry import UnknownSystem, connector_class
-from connectors.sync.plan import DELETED, MARKS, Life, Pending
+from connectors.sync.plan import DELETED, MARKS, SHOWN, Life, Pending
 from connectors.sync.rules import LEFT, OTHER, RIGHT, Side, field_title
 from connectors.sync.values import CanonicalValues, decode
 
@@ -395,10 +395,35 @@ def keys_in(value: object) -> list[str]:
     return []
 
 
-def labels_of(syncs: Iterable[int]) -> dict[tuple[str, str], str]:
-    """Return (mapping, token) -> label of the options of these entity syncs: one query."""
+class Labels(dict[tuple[str, str], str]):
+    """(mapping, token) -> label; of options that share a partner the label of the one that is written.
+
+    `own`: (mapping, side, key) -> (token, label) of every option.
+    """
+
+    def __init__(self, options: Iterable[PicklistMapping]) -> None:
+        super().__init__()
+        self.own: dict[tuple[str, str, str], tuple[str, str]] = {}
+        for o in sorted(options, key=lambda o: (not o.writes_left, not o.writes_right)):
+            name = o.field_mapping.name
+            self.setdefault((name, o.token), o.left_label or o.right_label or o.token)
+            for side, key, label in ((LEFT, o.left_key, o.left_label), (RIGHT, o.right_key, o.right_label)):
+                self.own[name, side, key] = (o.token, label or key)
+
+    def held(self, link: RecordLink, side: Side, name: str, value: object) -> str:
+        """Return the label of the very option that a side holds, where its canonical value does not tell; else ""."""
+        shown = decode(getattr(link, f"{side}_quirk")).get(SHOWN)
+        for held in shown if isinstance(shown, list) else ():
+            token, label = self.own.get((name, side, held[1]), ("", "")) if held[0] == name else ("", "")  # type: ignore[index]
+            if label and token == value:
+                return label
+        return ""
+
+
+def labels_of(syncs: Iterable[int]) -> Labels:
+    """Return the labels of the options of these entity syncs: one query."""
     rows = PicklistMapping.objects.filter(field_mapping__entity_sync__in=list(syncs)).select_related("field_mapping")
-    return {(o.field_mapping.name, o.token): o.left_label or o.right_label or o.token for o in rows[:5000]}
+    return Labels(rows[:5000])
 
 
 @dataclass
@@ -406,13 +431,17 @@ class Teller:
     """Says canonical values in plain text: references by the other record, options by label."""
 
     links: Mapping[str, RecordLink]
-    labels: Mapping[tuple[str, str], str]
+    labels: Labels
 
     @classmethod
     def of(cls, found: Explanation) -> Teller:
         """Look up what an explanation mentions: two queries."""
         keys = {key for line in found.fields for side in ("left", "base", "right") for key in keys_in(line[side])}
         return cls(linked_by(keys), labels_of([found.link.entity_sync_id]))
+
+    def held(self, link: RecordLink, side: Side, name: str, value: object) -> str:
+        """Return the value that one side of a record holds: of options that share a partner the very one."""
+        return self.labels.held(link, side, name, value) or self.text(name, value)
 
     def text(self, name: str, value: object) -> str:
         """Return one value."""

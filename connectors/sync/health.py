@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
-from django.db.models import Max, OuterRef
+from django.db.models import Max, OuterRef, Q
+from django.utils import timezone
 
 from connectors.models import Connection, EntitySync, Integration, RecordLink, Run, Scope
 from connectors.sync.plan import Pending
 from connectors.sync.problems import MOST_COUNTED, CountedRows
+from connectors.sync.proposals import CHECK_KEPT, PREVIEW_KEPT
 
 NAMES = {
     Pending.DIRTY: "changed",
@@ -30,6 +33,7 @@ class Health:
     integration: Integration
     scope: Scope | None = None
     last_run: Run | None = None
+    waiting: list[Run] = field(default_factory=list)  # previews, undos and guarded runs that a person can let go on
     agreed: int = 0
     approvals: int = 0  # of those that wait: deletes that a person must approve
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NAMES.values(), 0))
@@ -67,8 +71,22 @@ def counted(integrations: Iterable[int], *, agreed: bool = True) -> list[Counted
     return [Counted(sync, integration, dict(zip(wanted, each, strict=True))) for sync, integration, *each in rows]
 
 
+def waiting_runs(scopes: Iterable[int], now: datetime) -> list[Run]:
+    """Return previews and guarded runs that can still be approved or accepted: of each scope and kind the newest."""
+    waits = Q(phase=Run.Phase.PROPOSED, purpose=Run.Purpose.CHECK, finished_at__gte=now - CHECK_KEPT)
+    waits |= Q(phase__in=[Run.Phase.PROPOSED, Run.Phase.GUARDED], finished_at__gte=now - PREVIEW_KEPT)
+    lately = Run.objects.filter(waits, scope__in=list(scopes), started_at__gte=now - CHECK_KEPT - timedelta(days=1))
+    newest = lately.values("scope", "purpose", "phase").annotate(newest=Max("id")).order_by()
+    ids = [line["newest"] for line in newest]
+    return list(Run.objects.filter(pk__in=ids).select_related("integration").defer("progress", "counts"))
+
+
 def overview(
-    integrations: list[Integration], *, agreed: bool = True, counts: list[Counted] | None = None
+    integrations: list[Integration],
+    *,
+    agreed: bool = True,
+    counts: list[Counted] | None = None,
+    now: datetime | None = None,
 ) -> list[Health]:
     """Look at these integrations (read with left and right).  `counts`: where they were counted before."""
     found = {integration.pk: Health(integration) for integration in integrations}
@@ -77,6 +95,9 @@ def overview(
     newest = Run.objects.filter(integration__in=found).values("integration").annotate(newest=Max("id")).order_by()
     for run in Run.objects.filter(pk__in=[row["newest"] for row in newest]):
         found[run.integration_id].last_run = run
+    scopes = [health.scope.pk for health in found.values() if health.scope is not None]
+    for run in waiting_runs(scopes, now or timezone.now()):
+        found[run.integration_id].waiting.append(run)
     for one in counted(found, agreed=agreed) if counts is None else counts:
         health = found[one.integration]
         health.agreed = _sum(health.agreed, one.numbers.get(AGREED, 0))
@@ -113,10 +134,12 @@ def judge(health: Health) -> tuple[str, str]:
         return "Failing", f"{times}: {scope.last_error}"
     if scope is not None and scope.last_error:
         return "Attention", f"The last try failed: {scope.last_error}"
-    if run is not None and run.phase == Run.Phase.GUARDED:
-        return "Attention", f"A guard stopped run {run.pk}. Look at its reasons and accept, or mend the cause."
-    if run is not None and run.phase == Run.Phase.PROPOSED:
-        return "Attention", f"{run.get_purpose_display()} {run.pk} waits for approval."
+    # Not only the newest: what ran after them has taken nothing away from what waits.
+    guarded = [run] if run is not None and run.phase == Run.Phase.GUARDED else []
+    for one in guarded or (each for each in health.waiting if each.phase == Run.Phase.GUARDED):
+        return "Attention", f"A guard stopped run {one.pk}. Look at its reasons and accept, or mend the cause."
+    for one in sorted(health.waiting, key=lambda each: -each.pk):
+        return "Attention", f"{one.get_purpose_display()} {one.pk} waits for approval."
     hands = [
         f"{many(health.counts[name])} {words}"
         for name, words in (("conflict", "in conflict"), ("parked", "parked"))

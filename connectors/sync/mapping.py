@@ -58,6 +58,10 @@ class Mapper:
         self._reads: dict[Side, list[tuple[str, str, Callable[..., Canonical]]]] = {
             side: [(n, f, _reader(r, side)) for n, f, r in reads_of(pair.rules, side)] for side in (LEFT, RIGHT)
         }
+        self._shared: dict[Side, list[tuple[str, str]]] = {
+            side: [(n, f) for n, f, r in reads_of(pair.rules, side) if r.options is not None and r.options.shared(side)]
+            for side in (LEFT, RIGHT)
+        }
         self._refs: dict[Side, list[tuple[str, FieldRule]]] = {
             side: [(f, r) for _, f, r in reads_of(pair.rules, side) if r.kind is Kind.REF] for side in (LEFT, RIGHT)
         }
@@ -83,6 +87,10 @@ class Mapper:
                     value = row.values.get(child)
                     if isinstance(value, Ref) and value.id:
                         yield rule.place(value.entity), value.id
+
+    def shown(self, side: Side, values: Values) -> dict[str, str]:
+        """Return the key of each option of which the canonical value does not tell which of several it is."""
+        return {n: key for n, f in self._shared[side] if isinstance(key := values.get(f), str)}
 
     def canonical(self, side: Side, record: Record, key_of: KeyOf) -> CanonicalValues:
         """Return what both sides can hold.  A field that was not told is left out."""
@@ -111,6 +119,8 @@ class Mapper:
         for name, value in values.items():
             rule = self.pair.by_name.get(name)
             if rule is None or name == ARCHIVED or name in leave_out or not rule.writable(side, creating=creating):
+                continue
+            if rule.leaves(value):
                 continue
             target = rule.of(side)
             if target is not None and not (creating and value is None):
@@ -181,8 +191,6 @@ def _token(rule: FieldRule, side: Side, value: Value) -> Canonical:
     token = options.read[side].get(key)
     if token is not None:
         return token
-    if rule.unmapped == "skip":
-        return SKIP
     if rule.unmapped == "default" and rule.default:
         return rule.default
     return f"!{key}"

@@ -10,6 +10,8 @@ from connectors.sync.rules import EMPTY, LEFT, OTHER, RIGHT, FieldRule, Side
 from connectors.sync.values import Canonical, CanonicalValues
 
 MISSING: Canonical = "\x00missing"
+# In a side's base: it held an option without partner, which the settings left alone and by now give a partner.
+UNMET: Canonical = "!"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,11 @@ def merge(
         right = base_right if right is MISSING else right
         if left is MISSING and right is MISSING:
             continue
-        if rule.when == EMPTY:
+        if rule.leaves(left) or rule.leaves(right):
+            _left_alone(rule, {LEFT: left, RIGHT: right}, {LEFT: base_left, RIGHT: base_right}, result)
+        elif rule.when == EMPTY:
             _only_where_empty(rule, left, right, result)
-        elif base_left is MISSING and base_right is MISSING:
+        elif (base_left is MISSING and base_right is MISSING) or UNMET in (base_left, base_right):
             _first_sight(rule, left, right, moments, result)
         else:
             _changed(rule, left, right, left != base_left, right != base_right, cut, moments, result)
@@ -109,6 +113,25 @@ def _only_where_empty(rule: FieldRule, left: Canonical, right: Canonical, result
     result.agreed[name], result.rule[name] = values[source], f"the {OTHER[source]} keeps its own"
     if own is not MISSING and own != values[source]:
         result.kept[OTHER[source]][name] = own
+
+
+def _left_alone(rule: FieldRule, now: Mapping[Side, Canonical], base: Mapping[Side, Canonical], result: Merge) -> None:
+    """A side holds an option without partner, which the settings leave alone: it keeps that while the other stays as it is."""
+    name = rule.name
+    silent: list[Side] = [side for side in (LEFT, RIGHT) if rule.leaves(now[side])]
+    other = OTHER[silent[0]]
+    if len(silent) == 1 and rule.when != EMPTY and MISSING != base[other] != now[other]:
+        if rule.writable(silent[0], creating=False):
+            result.to[silent[0]][name], result.rule[name] = now[other], f"changed on the {other}"
+        else:
+            result.drift.append(name)
+            result.rule[name] = f"changed on the {other}, but this field does not flow to the {silent[0]}"
+    elif now != base:
+        told = len(silent) == 1 and now[other] is not MISSING
+        result.agreed[name] = now[other] if told else None
+        result.rule[name] = "an option without partner is left alone"
+        for side in silent:
+            result.kept[side][name] = now[side]
 
 
 def _empty(value: Canonical) -> bool:

@@ -11,7 +11,7 @@ from django.db import transaction
 from connectors.contract import Kind, Option
 from connectors.models import EntitySync, Event, FieldMapping, Integration, PicklistMapping, ProblemGroup, changing
 from connectors.sync import drift
-from connectors.sync.drafts import UNMAPPED, MappingsError, lock
+from connectors.sync.drafts import NAMES, UNMAPPED, MappingsError, lock, shown
 from connectors.sync.problems import NO_OPTION, counted
 from connectors.sync.proposing import OptionProposal, propose_options
 from connectors.sync.rules import LEFT, OTHER, RIGHT, Side
@@ -261,7 +261,7 @@ def save(
         said = differences(before, wanted)
         for name, value in (("unmapped", unmapped), ("default", default if unmapped == "default" else "")):
             if getattr(mapping, name) != value:
-                said.append(f"{name}: {getattr(mapping, name) or '–'} → {value or '–'}")
+                said.append(f"{NAMES[name]}: {shown(name, getattr(mapping, name))} → {shown(name, value)}")
                 setattr(mapping, name, value)
         if not said:
             return []

@@ -13,7 +13,7 @@ from connectors.models import Promotion, RecordChange, RecordLink, Run
 from connectors.sync import store
 from connectors.sync.context import Context, modified_text
 from connectors.sync.matching import ENDED, HELD, LINKED
-from connectors.sync.plan import DELETED, UNDONE_HERE, Life, Pending
+from connectors.sync.plan import DELETED, UNDONE_HERE, Life, Pending, unmarked
 from connectors.sync.planning import release, rest
 from connectors.sync.problems import key_of, see
 from connectors.sync.proposals import withhold
@@ -315,7 +315,7 @@ def _written_row(
     base = {**decode(link.base), **{n: v for n, v in item.after.items() if n in pair.tracked}}
     if verb is Verb.RESTORE:
         base.pop(UNDONE_HERE, None)
-    quirk = {n: v for n, v in decode(_quirk(link, side)).items() if n not in item.after}
+    quirk = {n: v for n, v in unmarked(decode(_quirk(link, side)), item.after).items() if n not in item.after}
     staged_own: CanonicalValues = _decoded(_staged(link, side)) or {}
     staged_own = {n: v for n, v in staged_own.items() if n not in item.after}
     archived = _archived(item, link.left_life if side == "left" else link.right_life)

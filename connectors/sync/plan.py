@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -22,7 +22,19 @@ UNDONE_HERE = "~undone"
 # In a base: the side on which a person did not tick the removal of its record.  It stands there since nothing that happens to
 # the link rewrites a base: whatever the settings say by then, that removal waits for a person.
 UNTICKED = "~unticked"
-MARKS = frozenset({DELETED, UNDONE_HERE, UNTICKED})  # what stands in a base and is no field
+# In a side's quirk: [field, key] of each option that it holds where several of its options share one partner.
+SHOWN = "~shown"
+MARKS = frozenset({DELETED, UNDONE_HERE, UNTICKED, SHOWN})  # what stands in a base or a quirk and is no field
+
+
+def unmarked(quirk: CanonicalValues, written: Collection[str]) -> CanonicalValues:
+    """Return a side's quirks without which option it held in fields that are written: it holds the written one by now."""
+    shown = quirk.get(SHOWN)
+    if not isinstance(shown, list):
+        return quirk
+    kept: list[object] = [each for each in shown if isinstance(each, list) and each[0] not in written]
+    rest: CanonicalValues = {name: value for name, value in quirk.items() if name != SHOWN}
+    return {**rest, SHOWN: kept} if kept else rest
 
 
 class Life(IntEnum):
@@ -158,7 +170,8 @@ def _create(link: LinkState, ctx: Context, source: Side) -> Decision:
         name: value
         for name, value in link.now(source).items()
         if (rule := pair.by_name.get(name)) is not None and name != ARCHIVED and rule.writable(target, creating=True)
-    }
+        and not rule.leaves(value)
+    }  # fmt: skip
     waits = _missing_reference(values, ctx, target, required=True)
     if waits:
         return _waiting(waits)
@@ -176,13 +189,14 @@ def _both_there(link: LinkState, ctx: Context) -> Decision:
     result = merge(
         pair.merged, {s: link.base_of(s) for s in (LEFT, RIGHT)}, {s: link.now(s) for s in (LEFT, RIGHT)}, cut, moments
     )
+    asked = list(result.conflicts)
     if link.resolution:
         _resolve(result, link, pair)
-    if result.conflicts:
+    if result.conflicts:  # also what was decided is asked again with the rest, since a decision is about all of them
         return Decision(
             pending=Pending.CONFLICT,
             reason="conflict",
-            args={"fields": result.conflicts},
+            args={"fields": asked},
             adopt=first,
             agreed=result.agreed,
             kept=result.kept,

@@ -11,13 +11,13 @@ from django.db import transaction
 from connectors.contract import Connector
 from connectors.models import EntitySync, Event, Integration, changing
 from connectors.registry import connector_class
-from connectors.sync import routing
+from connectors.sync import routing, twins
 from connectors.sync.amending import Proposal
+from connectors.sync.compile import LEAST_TOLERANCE, MOST_TOLERANCE
 from connectors.sync.rules import EMPTY, LATER, LEFT, Side
 from connectors.sync.run import mark_settings_changed
 
 TOLERANT = 88  # percent: "InfoMedia" and "IfnoMedia" are asked about, "Smith" and "Smythe Ltd" are not
-LEAST, MOST = 70, 99
 SWITCH = (("yes", "Yes"), ("no", "No"))
 
 
@@ -65,7 +65,10 @@ def _of(sync: EntitySync, modified: str) -> Iterator[Preference]:
         yield one("policy", "Who wins", sync.policy, choices=policies, help="Where both sides changed the same field.")
     if sync.match:
         value = str(sync.match_tolerance) if sync.match_tolerance else "exact"
-        about = f"exact, or the least similarity in percent ({LEAST} to {MOST}; {TOLERANT} suits most) at which a person is asked."
+        about = (
+            f"exact, or the least similarity in percent ({LEAST_TOLERANCE} to {MOST_TOLERANCE}; {TOLERANT} suits most) at which "
+            "a person is asked."
+        )
         yield one("name_match", "Name match", value, kind="match", help=about)
     deletes = tuple((str(value), str(label)) for value, label in EntitySync.OnDelete.choices)
     yield one("on_delete", "When one side deletes", sync.on_delete, choices=deletes)
@@ -126,6 +129,7 @@ def propose(
     wanted, problems = _wanted(known, asked)
     columns, unroutable = _route(integration, route) if route is not None else (integration.route, {})
     problems |= {**(unfit or {}), **unroutable}
+    problems |= _doubled(integration, wanted)
     if problems:
         raise PreferencesError(problems)
     said = [
@@ -181,6 +185,16 @@ def _route(integration: Integration, asked: RouteAsked) -> tuple[dict[str, objec
     return {"side": asked.side, "fields": fields, "value": key}, _crowded(integration, route, "route_value")
 
 
+def _doubled(integration: Integration, wanted: Mapping[str, str]) -> dict[str, str]:
+    """Return a sentence for each entity sync that would be switched on although another integration keeps the same records."""
+    found: dict[str, str] = {}
+    for sync in integration.entity_syncs.all():
+        if wanted.get(key := f"{sync.name}.enabled") == "yes":
+            there = twins.problems(integration, frozenset([(sync.left_entity, sync.right_entity)]))
+            found |= {key: " ".join(there)} if there else {}
+    return found
+
+
 def _crowded(integration: Integration, route: routing.Route | None, setting: str) -> dict[str, str]:
     found = routing.overlaps(integration, route)
     return {setting: " ".join(found)} if found else {}
@@ -194,7 +208,7 @@ def _checked(preference: Preference, text: str) -> tuple[str, str]:
         return _match(preference, text)
     if text not in dict(preference.choices):
         there = ", ".join(value for value, _ in preference.choices)
-        return "", f"{preference.key} is one of {there}, not {text!r}."
+        return "", f"{preference.label} is one of {there}, not {text!r}."
     return text, ""
 
 
@@ -202,15 +216,16 @@ def _day(preference: Preference, text: str) -> tuple[str, str]:
     try:
         return (date.fromisoformat(text).isoformat() if text else ""), ""
     except ValueError:
-        return "", f"{preference.key} is a day like 2026-01-31, or empty, not {text!r}."
+        return "", f"{preference.label} is a day like 2026-01-31, or empty, not {text!r}."
 
 
 def _match(preference: Preference, text: str) -> tuple[str, str]:
     if text in ("exact", "tolerant"):
         return ("exact" if text == "exact" else str(TOLERANT)), ""
-    if text.isdecimal() and LEAST <= int(text) <= MOST:
+    if text.isdecimal() and LEAST_TOLERANCE <= int(text) <= MOST_TOLERANCE:
         return str(int(text)), ""
-    return "", f"{preference.key} is exact, tolerant, or a number from {LEAST} to {MOST} (percent), not {text!r}."
+    number = f"a number from {LEAST_TOLERANCE} to {MOST_TOLERANCE} (percent)"
+    return "", f"{preference.label} is exact, tolerant, or {number}, not {text!r}."
 
 
 def _set(integration: Integration, key: str, value: str) -> None:

@@ -23,7 +23,7 @@ from connectors.models import (
     changing,
     forget_change,
 )
-from connectors.sync import routing, schema
+from connectors.sync import routing, schema, twins
 from connectors.sync.compile import Described, SettingsError, compile_pairs
 from connectors.sync.picklists import Unmapped, match_picklists
 from connectors.sync.rules import LEFT, RIGHT, Side
@@ -207,13 +207,6 @@ def apply_preset(
             raise SettingsError([f"{preset.name}: {option} is one of {', '.join(choices)}, not {value!r}."])
         if preset.options[option].get("kind") == "date" and value and not _is_day(value):
             raise SettingsError([f"{preset.name}: {option} is a day like 2026-01-31, not {value!r}."])
-    twin = Integration.objects.filter(preset=preset.name, left=ends[LEFT], right=ends[RIGHT]).first()
-    if twin is not None:
-        raise SettingsError(
-            [
-                f"{twin} keeps {ends[LEFT]} and {ends[RIGHT]} in agreement by the same preset already. Two would make records twice."
-            ]
-        )
     asked = {**{option: str(what.get("default", "")) for option, what in preset.options.items()}, **(given or {})}
     words = {
         **{option: str(preset.options[option].get("means", {}).get(value, value)) for option, value in asked.items()},
@@ -238,6 +231,7 @@ def _apply(
         _set_route(integration, preset, words, connectors, problems)
         for position, sync in enumerate(preset.entity_syncs):
             _make_sync(integration, position, sync, words, connectors, problems)
+        twins.refuse(integration)
         if problems:
             raise SettingsError(problems)
         unmapped = match_picklists(integration, connectors)

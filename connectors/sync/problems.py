@@ -36,6 +36,8 @@ BLOCK = 500  # links that are looked at by one query
 NO_OPTION = "no option"
 DELETED = "deleted and edited"
 
+# Codes of what the hub itself finds before it writes: the other system was never asked.
+OWN = frozenset({NO_OPTION, "required", "too long", "no stand-in", "wrong kind"})
 # What helps, by reason or code of the engine's own; the connectors know those of their systems (`hints`).
 HINTS = {
     NO_OPTION: "Say which option of the other side it is. All records of this group are then read and written again.",
@@ -172,6 +174,11 @@ def title_of(group: ProblemGroup) -> str:
     words = {"ambiguous": "Could be the same as another record", "merged": "Merged into another record",
              "lossy": "Would lose text"}  # fmt: skip
     return (words.get(group.reason) or group.message.partition(". ")[0] or "Refused without saying why")[:200]
+
+
+def is_own(group: ProblemGroup) -> bool:
+    """Say whether the hub itself held the records back: no system has refused them."""
+    return group.reason == "parked" and group.code in OWN
 
 
 def hint_of(group: ProblemGroup) -> str:

@@ -26,6 +26,11 @@ KeyOf = Callable[[str, str], str | None]  # (place, id) -> key of its link; a pl
 IdOf = Callable[[str, Side], Ref | None]  # (link key, side) -> that side's record
 
 
+def without_partner(value: object) -> bool:
+    """Whether a canonical value is an option without partner, or several of which one has none."""
+    return any(isinstance(v, str) and v.startswith("!") for v in (value if isinstance(value, list) else [value]))
+
+
 @dataclass(frozen=True, slots=True)
 class OptionTable:
     """Which option is which: key -> token for reading, token -> key for writing."""
@@ -33,6 +38,10 @@ class OptionTable:
     read: Mapping[Side, Mapping[str, str]]
     write: Mapping[Side, Mapping[str, str]]
     labels: Mapping[Side, Mapping[str, str]] = field(default_factory=dict)
+
+    def shared(self, side: Side) -> bool:
+        """Whether several options of a side have one partner, so that the canonical value does not tell which it is."""
+        return len(set(self.read[side].values())) < len(self.read[side])
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,10 @@ class FieldRule:
     def resolution(self) -> timedelta:
         """The coarser time resolution."""
         return max((f.resolution for f in (self.left, self.right) if f and f.resolution), default=timedelta(0))
+
+    def leaves(self, value: object) -> bool:
+        """Whether a side holds an option without partner that is to be left alone: its own affair, neither written nor sent."""
+        return self.options is not None and self.unmapped == "skip" and without_partner(value)
 
     def writable(self, side: Side, *, creating: bool) -> bool:
         """Whether this side takes a value now."""

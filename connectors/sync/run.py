@@ -64,7 +64,9 @@ def start_run(
     others.exclude(mode=Run.Mode.REPORTS, pk__in=aside).update(
         phase=Run.Phase.FAILED, finished_at=world.now(), error="Interrupted; the next run went on from where it was."
     )
-    if scope.full_wanted and scope.last_full_at and mode != Run.Mode.REPORTS and purpose != Run.Purpose.UNDO:
+    # A preview of a first run may have read everything, though nothing was written yet.
+    read = scope.full_wanted and (scope.last_full_at or scope.cursors.filter(complete_at__isnull=False).exists())
+    if read and mode != Run.Mode.REPORTS and purpose != Run.Purpose.UNDO:
         mode = Run.Mode.COMPREHENSIVE
     return Run.objects.create(
         integration=fresh.integration,

@@ -80,7 +80,7 @@ class Sheet:
         """What comes with a reconciliation's listing is written by no run before somebody has approved it."""
 
         def withheld(row: store.Row, place: int) -> store.Row:
-            if row[place] != Pending.DIRTY:
+            if row[place] != Pending.DIRTY or row[place + 2]:  # with args: a person has decided about it
                 return row
             return (*row[:place], int(Pending.WAITING), APPROVAL, UNAPPROVED, *row[place + 3 :])
 
@@ -104,7 +104,7 @@ class Sheet:
         )  # fmt: skip
         self._update(
             (f"{s}_entity", f"{s}_id", f"{s}_version", f"{s}_modified", f"{s}_life", f"{s}_match", f"{s}_staged", "pending",
-             "reason", "args", "settings_revision", "touched_run"),
+             "reason", "args", "settings_revision", "touched_run", f"{s}_quirk"),
             self.joins, bump="revision",
         )  # fmt: skip
         self._ask()

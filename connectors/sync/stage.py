@@ -22,8 +22,9 @@ from connectors.sync.matching import (
     bounds_of,
     candidates_for,
 )
-from connectors.sync.plan import APPROVAL, Life, Pending
-from connectors.sync.rules import COMPANY, FAMILY, OTHER, Pair, Side
+from connectors.sync.merge import UNMET
+from connectors.sync.plan import APPROVAL, SHOWN, Life, Pending
+from connectors.sync.rules import COMPANY, FAMILY, OTHER, Pair, Side, without_partner
 from connectors.sync.sheet import PENDING, UNAPPROVED, Sheet
 from connectors.sync.values import CanonicalValues, decode, encode
 
@@ -274,13 +275,20 @@ class Staging:
         mapper = self.ctx.mappers[pair.id]
         told = mapper.canonical(self.side, record, lambda entity, record_id: keys.get((entity, record_id)))
         own_base = {**decode(row.base), **decode(row.quirk)} if row.base else {}
-        quirk = row.quirk
+        quirk, was = row.quirk, decode(row.staged) if row.staged else own_base
+        met: frozenset[str] = frozenset()
+        if row.base and row.settings_revision != pair.revision:
+            met, quirk = _met(pair, OTHER[self.side], told, row)
+            own_base = {**decode(row.base), **decode(quirk)}
         agreed = bool(row.base) and row.staged is None and row.version == record.version != ""
         if agreed and row.settings_revision != pair.revision:
             # Settings changed and nobody edited since both agreed: what differs now is how this side shows the agreed value.
-            own = {**decode(row.quirk), **{n: v for n, v in told.items() if n in own_base and v != own_base[n]}}
-            quirk, own_base = encode(own) if own else "", {**own_base, **told_only(told, own_base)}
+            shown = {n: v for n, v in told.items() if n in own_base and n not in met}
+            own = {**decode(quirk), **{n: v for n, v in shown.items() if v != own_base[n]}}
+            quirk, own_base = encode(own) if own else "", {**own_base, **shown}
+        quirk = _with_shown(quirk, mapper.shown(self.side, record.values))
         now = {**(decode(row.staged) if row.staged else own_base), **told}
+        now.pop(SHOWN, None)
         same = bool(row.base) and all(now[name] == own_base.get(name, _ABSENT) for name in told if name in pair.tracked)
         staged = None if same else encode(now)
         life = int(Life.ARCHIVED if record.archived else Life.LIVE)
@@ -291,15 +299,17 @@ class Staging:
             and life == row.life
             and quirk == row.quirk
             and not outside
-            and row.settings_revision == pair.revision
+            and (row.settings_revision == pair.revision or self.ctx.run.approved_at is not None)
             and row.reason != "outside"
             and row.entity_sync == pair.id
-        )
+        )  # What a person approved was planned by the settings of now: to read the same once more changes nothing of it.
         if nothing_new:
             if row.version != record.version:
                 self.sheet.touches[row.id] = (*version, row.id, row.revision)
             return
         pending, reason, args = self._pending(row, record, pair, outside)
+        if reason == "changed" and life == row.life and row.reason in ("changed", "planned"):
+            args = _still_decided(row, was, now)
         # The left is read first: a link keeps its older revision until its right record has been looked at, too.
         read = self.side == "right" or row.other_life not in (Life.LIVE, Life.ARCHIVED)
         match, second = pair.match_hashes(now)
@@ -460,6 +470,7 @@ class Staging:
                 bounds,
                 pair.revision,
                 self.ctx.run.pk,
+                self._shown(record, pair),
                 link_id,
                 link.revision,
             )  # fmt: skip
@@ -484,11 +495,14 @@ class Staging:
             (
                 key, self.ctx.integration.pk, pair.id, family, self.ctx.scope.pk,
                 record.entity, record.id, record.version, modified_text(record.modified),
-                int(Life.ARCHIVED if record.archived else Life.LIVE), match, second, encode(values), "",
+                int(Life.ARCHIVED if record.archived else Life.LIVE), match, second, encode(values), self._shown(record, pair),
                 "", None, "", "", int(Life.NONE), "", None, "",
                 "", NEW, 0, pending, reason, args, 1, pair.revision, self.ctx.run.pk,
             )
         )  # fmt: skip
+
+    def _shown(self, record: Record, pair: Pair) -> str:
+        return _with_shown("", self.ctx.mappers[pair.id].shown(self.side, record.values))
 
     # A record that is no more
 
@@ -524,9 +538,52 @@ class Staging:
 _ABSENT = object()
 
 
-def told_only(told: CanonicalValues, base: CanonicalValues) -> CanonicalValues:
-    """Return the told values of fields that are in the base."""
-    return {name: value for name, value in told.items() if name in base}
+def _met(pair: Pair, to: Side, told: CanonicalValues, row: Row) -> tuple[frozenset[str], str]:
+    """Return the fields whose option the settings give a partner by now, or leave alone no more, and the quirks without them.
+
+    It was told before and kept out, so it is no other way to show what was agreed: the other side has never heard of it.
+    """
+    base, quirk, met = decode(row.base), decode(row.quirk), set()
+    for name, value in told.items():
+        rule = pair.by_name.get(name)
+        if rule is None or rule.options is None or value is None or rule.leaves(value):
+            continue
+        held = quirk.get(name, base.get(name))
+        if not rule.writable(to, creating=False) or not (
+            held is None or without_partner(held) or without_partner(value)
+        ):
+            continue
+        met.add(name)
+        if without_partner(value):
+            quirk.pop(name, None)
+        elif without_partner(held):
+            quirk[name] = UNMET
+    return frozenset(met), encode(quirk) if quirk else ""
+
+
+def _with_shown(quirk: str, shown: dict[str, str]) -> str:
+    """Return the quirks with the options that the side holds now; as they are where there is nothing to tell."""
+    if not shown:
+        return quirk
+    values = decode(quirk)
+    before = values.get(SHOWN)
+    kept = [each for each in (before if isinstance(before, list) else []) if each[0] not in shown]  # type: ignore[index]
+    told: list[object] = [*kept, *([name, key] for name, key in sorted(shown.items()))]
+    return encode({**values, SHOWN: told})
+
+
+def _still_decided(row: Row, was: CanonicalValues, now: CanonicalValues) -> str:
+    """Return a person's decision, which outlives a change of settings while the values are those that the person saw.
+
+    It says nothing of a field that has come since.
+    """
+    decided = {name: value for name, value in decode(row.args).items() if name in ("resolution", "approved")}
+    if not decided or any(now[name] != value for name, value in was.items() if name in now):
+        return ""
+    winner = decided.get("resolution")
+    if isinstance(winner, str) and row.other_life != Life.GONE and not now.keys() <= was.keys():
+        decided["resolution"] = dict.fromkeys(was, winner)  # type: ignore[assignment]
+    return encode(decided)
 
 
 def _unchanged(row: Known, record: Record, pair: Pair) -> bool:

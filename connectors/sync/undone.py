@@ -8,7 +8,7 @@ from connectors.contract import Outcome, Verb
 from connectors.models import Promotion, RecordChange, RecordLink, Run
 from connectors.sync.context import Context, modified_text
 from connectors.sync.matching import ENDED, HELD
-from connectors.sync.plan import DELETED, UNDONE_HERE, Life, Pending
+from connectors.sync.plan import DELETED, UNDONE_HERE, Life, Pending, unmarked
 from connectors.sync.planning import rest
 from connectors.sync.rules import ARCHIVED, LEFT, OTHER, RIGHT, Pair, Side
 from connectors.sync.values import CanonicalValues, decode, encode
@@ -39,7 +39,7 @@ def undone_row(
     before = _agreed_before(verb, item, base, pair)
     agreed = {**{n: v for n, v in base.items() if n != DELETED or verb is not Verb.RESTORE}, **before}
     shown = {n: v for n, v in told.items() if n in pair.tracked and n not in pair.reported(side) and n != ARCHIVED}
-    own = {n: v for n, v in quirks[side].items() if n not in before}
+    own = {n: v for n, v in unmarked(quirks[side], before).items() if n not in before}
     own |= {n: shown[n] for n in before if n in shown and shown[n] != agreed[n]}
     others = {n: v for n, v in quirks[other].items() if n not in before}
     # The other side still holds what the run had made equal: it differs from the base again, as it did before the run.

@@ -119,6 +119,20 @@ def system_resolver(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+def check_literal(url: str) -> Place:
+    """Return where an address that a person enters leads.  Raises AddressRefused for what can be told without asking for a name.
+
+    A name is looked up when it is called: what it stands for by then is what counts.
+    """
+    where = place(url)
+    host = "127.0.0.1" if where.host == "localhost" or where.host.endswith(".localhost") else where.host
+    if ":" in host or _is_quad(host):
+        why = refusal(host, plain=where.scheme == "http")
+        if why:
+            raise AddressRefused(f"The address {where.host} is refused: {why}.")
+    return where
+
+
 class AddressBook:
     """Names resolved and checked once for a session; connections are made to these addresses and to no others."""
 

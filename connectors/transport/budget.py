@@ -31,10 +31,14 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def amounts(limits: Sequence[Limit], given: Mapping[str, object]) -> tuple[Limit, ...]:
-    """Return the limits with the amounts of this connection's settings ("limit.batch": "80"; "0": no limit)."""
+    """Return the limits with the amounts of this connection's settings ("limit.batch": "80"; "0": no limit).
+
+    What is no number leaves the limit; who calls is told of it (`connecting.refuse_misfits`).
+    """
     result = []
     for limit in limits:
-        amount = int(str(given.get(f"limit.{limit.name}", limit.amount)))
+        told = str(given.get(f"limit.{limit.name}", limit.amount)).strip()
+        amount = int(told) if told.isascii() and told.isdecimal() else limit.amount
         if amount > 0:
             result.append(Limit(limit.name, amount, limit.per))
     return tuple(result)

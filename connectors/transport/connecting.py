@@ -12,22 +12,35 @@ from connectors.registry import ConnectorClass, connector_class
 from connectors.transport import redaction
 from connectors.transport.addresses import AddressBook, AddressRefused, place
 from connectors.transport.apilog import ApiLog
+from connectors.transport.entered import known, misfit
 from connectors.transport.session import Transport, utc_now
 
 
 class SettingsMissing(PermanentError):
-    """The connection can't be used before a person has filled in more."""
+    """The connection can't be used before a person has filled in more, or corrected it."""
 
 
 def effective_settings(connection: Connection, cls: ConnectorClass) -> dict[str, str]:
-    """Return the connection's settings with the connector's defaults.  Raises SettingsMissing naming what lacks."""
+    """Return the connection's settings with the connector's defaults.  Raises SettingsMissing naming what lacks or is wrong."""
     given: Mapping[str, object] = connection.settings or {}
     settings = {s.name: s.default for s in cls.settings if s.default}
     settings |= {name: str(value) for name, value in given.items() if value not in (None, "")}
     missing = [f"{s.label} ({s.name})" for s in cls.settings if s.required and not settings.get(s.name)]
     if missing:
         raise SettingsMissing(f"Connection {connection.name} lacks {', '.join(missing)}. Fill it in and check again.")
+    refuse_misfits(connection, cls, settings)
     return settings
+
+
+def refuse_misfits(connection: Connection, cls: ConnectorClass, settings: Mapping[str, str]) -> None:
+    """Raise SettingsMissing naming each setting that is not of its kind: connectors read them as they are."""
+    wrong = [
+        f"{setting.label} ({setting.name}) can't be {settings[setting.name]!r}. {problem}"
+        for setting in known(cls.settings, settings)
+        if settings.get(setting.name) and (problem := misfit(setting, settings[setting.name]))
+    ]
+    if wrong:
+        raise SettingsMissing(f"Connection {connection.name}: {' '.join(wrong)} Correct it and check again.")
 
 
 def open_transport(
@@ -50,8 +63,10 @@ def open_transport(
 
 
 def speak(transport: Transport) -> Connector:
-    """Return the connector that talks through this transport."""
-    return connector_class(transport.connection.system)(transport, transport.settings, transport.now)
+    """Return the connector that talks through this transport.  Raises SettingsMissing where it could not read its settings."""
+    cls = connector_class(transport.connection.system)
+    refuse_misfits(transport.connection, cls, transport.settings)
+    return cls(transport, transport.settings, transport.now)
 
 
 def check_connection(

@@ -33,8 +33,8 @@ def _host(connection: Connection, path: str) -> str:
     cls = connector_class(connection.system)
     given = {s.name: str(connection.settings.get(s.name) or s.default) for s in cls.settings if s.is_url}
     urls = [url for url in given.values() if url]
-    found = [url for url in urls if urlsplit(url).path not in ("", "/") and urlsplit(url).path == path] or urls[:1]
     try:
+        found = [url for url in urls if urlsplit(url).path not in ("", "/") and urlsplit(url).path == path] or urls[:1]
         return str(place(found[0])) if found else "https://HOST"
-    except AddressRefused:
+    except (AddressRefused, ValueError):  # an address that was stored before such were refused
         return "https://HOST"

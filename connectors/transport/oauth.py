@@ -21,7 +21,7 @@ from connectors.transport import redaction, vault
 from connectors.transport.addresses import AddressBook, place
 from connectors.transport.apilog import ApiLog
 from connectors.transport.auth import ask_for_token, login_ends, told, with_tokens
-from connectors.transport.connecting import SettingsMissing, remember, speak
+from connectors.transport.connecting import SettingsMissing, refuse_misfits, remember, speak
 from connectors.transport.session import Transport, utc_now
 from connectors.transport.types import Consent, Reply
 
@@ -79,6 +79,8 @@ def begin(connection: Connection, *, back: str, holder: str, now: datetime | Non
         raise NotLetIn(f"{connection.name} is paused. Resume it first, then connect.")
     if lacking := missing_for(connection):
         raise SettingsMissing(f"Enter {', '.join(lacking)} first, and save; then connect.")
+    cls = connector_class(connection.system)
+    refuse_misfits(connection, cls, _settings(connection, cls))
     _refuse_address(consent.authorize_url)
     state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(64) if consent.pkce else ""
     digest = _digest(state)

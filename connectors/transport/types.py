@@ -75,6 +75,7 @@ class Setting:
     help: str = ""
     choices: tuple[tuple[str, str], ...] = ()  # (value, label); the first one where nothing is chosen
     by_consent: bool = False  # the system tells it when a person connects, so nobody needs to enter it
+    between: tuple[int, int] | None = None  # a whole number: the least and the most that it may be
 
 
 class Http(Protocol):

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from connectors.contract import PermanentError
-from connectors.transport.addresses import place
+from connectors.transport.addresses import check_literal
 from jobs import clock
 from jobs.models import Alert, AlertRule, name_of
 from jobs.states import IllegalTransition
@@ -28,7 +28,7 @@ def problems(to: str, addresses: Sequence[str], url: str, *, stored: bool) -> di
     if not url:
         return {} if stored else {"url": ["Enter the webhook's address."]}
     try:
-        place(url)
+        check_literal(url)
     except PermanentError as error:
         return {"url": [str(error)]}
     return {}

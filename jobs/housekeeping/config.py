@@ -12,8 +12,10 @@ from django.core.validators import validate_email
 from connectors.contract import PermanentError
 from connectors.models import Connection, EntitySync, FieldMapping, Integration, PicklistMapping
 from connectors.registry import UnknownSystem, connector_class
+from connectors.sync import twins
 from connectors.sync.run import mark_settings_changed
-from connectors.transport.addresses import place
+from connectors.transport import entered
+from connectors.transport.addresses import check_literal
 from jobs.housekeeping.bundle import ConfigRefused, Difference, Kind, entered_secrets, secret_words
 from jobs.models import AlertRule
 from jobs.syncing import scope_of
@@ -54,12 +56,14 @@ class _ConnectionSettings:
 
     def store(self, row: Connection, told: Mapping[str, Any]) -> list[str]:
         try:
-            connector_class(row.system)
+            cls = connector_class(row.system)
         except UnknownSystem as error:
             raise ConfigRefused([str(error)]) from error
         before, after = row.settings, told.get("settings") or {}
         if not isinstance(after, dict):
             raise ConfigRefused(["settings are told by name."])
+        if wrong := entered.problems(cls.settings, after, before):
+            raise ConfigRefused([f"settings: {name}: {sentence}" for name, sentence in wrong.items()])
         if before == after:
             return []
         row.change({"settings": after}, {})
@@ -81,7 +85,7 @@ class _Webhook:
             return []
         url = new.get("url") or stored.get("url", "")
         try:
-            place(url)
+            check_literal(url)
         except PermanentError as error:
             raise ConfigRefused([f"the webhook's {error}"]) from error
         row.set_webhook(url, new.get("signing_key") or stored.get("signing_key", ""))
@@ -133,6 +137,19 @@ KINDS = (
     CONNECTIONS,
     INTEGRATIONS,
 )  # in the order in which they refer to each other; scheduling's come before the rules
+
+
+def refuse_twins(difference: Difference) -> None:
+    """No import makes a second integration over what another one keeps.  Raises ConfigRefused."""
+    kinds: dict[Integration, set[tuple[str, str]]] = {}
+    for row in difference.rows:
+        if isinstance(row, EntitySync) and row.enabled:
+            kinds.setdefault(row.integration, set()).add((row.left_entity, row.right_entity))
+    found = [
+        f"integration {one}: {problem}" for one, new in kinds.items() for problem in twins.problems(one, frozenset(new))
+    ]
+    if found:
+        raise ConfigRefused(found)
 
 
 def raise_revisions(difference: Difference) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import F
 
 from jobs.housekeeping.bundle import ConfigRefused, Difference, Kind
-from jobs.housekeeping.config import ALERT_RULES, KINDS, raise_revisions
+from jobs.housekeeping.config import ALERT_RULES, KINDS, raise_revisions, refuse_twins
 from scheduling import blackouts, provisioning, windows
 from scheduling.models import Blackout, Service, ServiceWindow
 from scheduling.refusals import Refused
@@ -85,4 +85,4 @@ def plan_anew(difference: Difference) -> None:
         provisioning.ask_at_first_save(integration, by=BY)
 
 
-FINISH: tuple[Callable[[Difference], None], ...] = (raise_revisions, plan_anew)
+FINISH: tuple[Callable[[Difference], None], ...] = (refuse_twins, raise_revisions, plan_anew)

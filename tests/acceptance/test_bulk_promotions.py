@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.urls import reverse
 
-from connectors.models import Event, Integration, Promotion, RecordLink
+from connectors.models import EntitySync, Event, Promotion, RecordLink
 from connectors.sync.compile import SettingsError
 from connectors.sync.presets import apply_preset, presets
 from connectors.transport import connected
@@ -432,7 +432,7 @@ def test_a_preset_whose_flag_does_not_fit_makes_no_integration(fresh):
         if sync.get("push"):
             sync["push"] = {**sync["push"], "flag": {**sync["push"]["flag"], "field": "syn_elsewhere"}}
     ends = {"left": fresh.integration.left, "right": fresh.integration.right}
-    Integration.objects.update(preset="another")
+    EntitySync.objects.update(enabled=False)  # else the two would keep the same records
     with connected(ends["left"]) as one, connected(ends["right"]) as other, pytest.raises(SettingsError) as refused:
         apply_preset(
             type(preset)(**{**vars(preset), "entity_syncs": syncs}), "Again", ends, {"left": one, "right": other}

@@ -27,7 +27,7 @@ ROUTE = {"route_field": "syn_company"}
 def ends():
     with (
         QuickBooksSimulator(records=0, seed=1) as north,
-        QuickBooksSimulator(records=0, seed=2) as south,
+        QuickBooksSimulator(records=0, seed=2, realm="4620816365002510651") as south,
         DynamicsSimulator(seed=1) as right,
     ):
         yield north, south, right

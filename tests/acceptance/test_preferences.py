@@ -81,11 +81,12 @@ def test_customers_of_long_ago_do_not_come_over(fresh):
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
-        ("customer.policy", "loudest", "customer.policy is one of last_updated, left, right, ask, not 'loudest'"),
-        ("customer.name_match", "12", "a number from 70 to 99"),
-        ("customer.since", "yesterday", "a day like 2026-01-31"),
+        ("customer.policy", "loudest", "Who wins is one of last_updated, left, right, ask, not 'loudest'"),
+        ("customer.name_match", "12", "^Name match is exact, tolerant, or a number from 60 to 100"),
+        ("customer.name_match", "59", "a number from 60 to 100"),
+        ("customer.since", "yesterday", "^Last modified from is a day like 2026-01-31"),
         ("nobody.policy", "left", "There is no preference 'nobody.policy'"),
-        ("customer.enabled", "", "one of yes, no"),
+        ("customer.enabled", "", "^Kept in agreement is one of yes, no"),
     ],
 )
 def test_nonsense_is_refused_by_name_and_nothing_is_changed(fresh, key, value, sentence):
@@ -128,10 +129,15 @@ def test_the_page_shows_saves_and_refuses(fresh, boss):
 
 def test_after_a_stale_page_what_was_entered_stays_and_is_saved_once_what_it_changes_was_seen(fresh, boss):
     url = reverse("admin:connectors_integration_preferences", args=[fresh.integration.pk])
-    form = boss.get(url).context["form"]
-    given = {name: form[name].value() or "" for name in form.fields}
+    page = boss.get(url).context
+    given = {name: page["form"][name].value() or "" for name in page["form"].fields}
     change(fresh, customer__policy="left")
     mine = {**given, "item.policy": "right"}
+    told = boss.post(url, {**mine, "settings_seen": page["settings_seen"], "act": "effect"})
+    assert told.context["shown"].lines == ["item: Who wins: Last updated record wins → Right wins"], (
+        "nobody's change is taken back"
+    )
+    assert told.context["form"]["customer.policy"].value() == "left"
     answer = boss.post(url, {**mine, "act": "save", "shown": ""})
     assert "Who wins: the last edit wins" in answer.content.decode(), "what somebody else changed"
     assert (values(fresh)["customer.policy"], values(fresh)["item.policy"]) == ("left", "last_updated")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -14,7 +15,10 @@ from django.utils import timezone
 
 from connectors.models import Connection, EntitySync, Event, Integration, Promotion, RecordChange, RecordLink, Run
 from connectors.sync import decisions
+from jobs import clock
 from jobs.models import Job
+from jobs.states import Priority, StatusReason
+from jobs.syncing import request_sync
 from tests.sync.worlds import TwoSystems
 
 
@@ -34,6 +38,32 @@ def test_sync_now_makes_one_job_however_often_it_is_pressed(boss: Client, world:
     job = Job.objects.get()
     assert (job.type, job.created_by.username) == ("sync", "ada")  # type: ignore[union-attr]
     assert LogEntry.objects.filter(change_message__contains="Sync now").exists()
+
+
+@pytest.mark.parametrize(
+    ("hours", "told"),
+    [
+        (None, "It had failed and was waiting for its next try: it is tried now."),
+        (1, "the other system asked not to be called again at once: it is tried"),
+    ],
+)
+def test_sync_now_brings_the_retry_forward_and_says_so(
+    boss: Client, world: TwoSystems, hours: int | None, told: str
+) -> None:
+    job, now = request_sync(world.integration), clock.now()
+    asks = now + timedelta(hours=hours) if hours else None
+    late = now + timedelta(hours=2)
+    Job.objects.filter(pk=job.pk).update(
+        status_reason=StatusReason.RETRY, run_at=late, ready_at=late, not_before=asks, started_at=now
+    )
+    press(boss, world.integration, "sync_now")
+    page = boss.get(reverse("admin:connectors_integration_change", args=[world.integration.pk])).content.decode()
+    assert told in page
+    assert "runs after the present one" not in page
+    job.refresh_from_db()
+    assert job.run_at < now + timedelta(hours=1, minutes=1)
+    Job.objects.filter(pk=job.pk).update(run_at=late, ready_at=late)
+    assert request_sync(world.integration, by="webhook", priority=Priority.SCHEDULED).run_at == late, "it waits on"
 
 
 def test_a_switched_off_integration_says_why_it_does_not_sync(boss: Client, world: TwoSystems) -> None:

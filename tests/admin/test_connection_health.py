@@ -335,5 +335,5 @@ def test_who_logs_in_is_one_of_two(db, person):
     client.force_login(person("view_connection", "change_connection"))
     url, settings = f"/api/v1/connections/{made.pk}/", made.settings
     refused = client.patch(url, {"settings": {**settings, "login": "nobody"}})
-    assert (refused.status_code, "login is one of: application, person." in str(refused.json())) == (400, True)
+    assert (refused.status_code, "It is one of: application, person." in str(refused.json())) == (400, True)
     assert client.patch(url, {"settings": {**settings, "login": "person"}}).status_code == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import subprocess
 import sys
@@ -28,6 +29,8 @@ from connectors.registry import connector_class
 from connectors.transport import session
 from connectors.transport.session import Transport
 from connectors.transport.types import OAuth2
+from jobs.housekeeping.bundle import ConfigRefused, take
+from jobs.housekeeping.config import KINDS
 from tests.production_check import ENVIRONMENT
 from tests.transport.conftest import Server, answer, clock, file_database, make_transport, server  # noqa: F401 - fixtures
 
@@ -324,3 +327,62 @@ def test_a_header_is_believed_only_behind_a_proxy(given: dict[str, str], header:
         [sys.executable, "-c", code], env=environment, cwd=settings.BASE_DIR, capture_output=True, text=True, check=True
     )
     assert said.stdout.split() == [str(header)]
+
+
+# What can't be is refused at its field, and what is stored already breaks no page
+
+WRONG = [
+    ("org_url", "not a url", "it is not a plain https://host/path address"),
+    ("token_url", "http://10.0.0.1/x", "outside ALLOWED_PRIVATE_NETWORKS"),
+    ("token_url", "https://169.254.169.254/latest", "outside ALLOWED_PRIVATE_NETWORKS"),
+    ("page_size", "abc", "a whole number from 1 to 5000"),
+    ("batch_size", "-5", "a whole number from 1 to 1000"),
+    ("change_tracking", "maybe", "auto, off"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "sentence"), WRONG)
+def test_a_setting_that_can_not_be_is_refused_at_its_field(
+    crm: Connection, name: str, value: str, sentence: str
+) -> None:
+    asked = ConnectionSerializer(crm, data={"settings": {**ADDRESSES, name: value}, "secret": GIVEN}, partial=True)
+    assert not asked.is_valid()
+    assert sentence in str(asked.errors["settings"][name])
+    made = ConnectionSerializer(data={"system": "dynamics365", "name": "new", "settings": {**ADDRESSES, name: value}})
+    assert not made.is_valid() and name in made.errors["settings"]
+    cls = connection_form(crm)
+    shown = {n: f.initial or "" for n, f in cls.base_fields.items() if n.startswith(SETTING)}
+    form = cls({"name": "CRM", **shown, SETTING + name: value, **secret_fields(GIVEN)}, instance=crm)
+    assert list(form.errors) == [SETTING + name]
+    kept = Connection.objects.get()
+    with pytest.raises(ConfigRefused, match=f"connection CRM: settings: {name}: "):
+        take(f"syncline: 1\nconnections: [{{name: CRM, system: dynamics365, settings: {{{name}: {value!r}}}}}]", KINDS)
+    assert Connection.objects.get().settings == kept.settings == ADDRESSES
+
+
+def test_a_host_in_an_allowed_private_network_is_taken(crm: Connection) -> None:
+    own = {"org_url": "http://127.0.0.1:8123", "token_url": "http://localhost:8123/token", "page_size": 10}
+    asked = ConnectionSerializer(crm, data={"settings": own, "secret": GIVEN}, partial=True)
+    assert asked.is_valid(), asked.errors
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [*WRONG, ("org_url", "http://[", "it is not a plain"), ("limit.request", "lots", "a whole number from 0")],
+)
+def test_what_is_stored_already_becomes_a_sentence_on_every_page(
+    crm: Connection, boss: Client, name: str, value: str, sentence: str
+) -> None:
+    Connection.objects.update(settings={**ADDRESSES, "login": "person", name: value})
+    page = reverse("admin:connectors_connection_change", args=[crm.pk])
+    assert boss.get(page).status_code == 200
+    assert boss.get(reverse("admin:connectors_connection_health", args=[crm.pk])).status_code == 200
+    pressed = boss.post(reverse("admin:connectors_connection_do", args=[crm.pk, "check_now"]), follow=True)
+    assert sentence.replace("auto, off", "one of: auto") in html.unescape(pressed.content.decode())
+    assert boss.post(reverse("admin:connectors_connection_do", args=[crm.pk, "connect"])).status_code in (200, 302)
+    client = APIClient()
+    client.force_login(User.objects.get(is_superuser=True))
+    answer = client.post(f"/api/v1/connections/{crm.pk}/check/")
+    assert (answer.status_code, sentence.split(",")[0] in answer.json()["detail"]) == (502, True)
+    assert client.post(f"/api/v1/connections/{crm.pk}/connect/").status_code in (200, 409, 502)
+    assert client.post(f"/api/v1/connections/{crm.pk}/test/").status_code == 200

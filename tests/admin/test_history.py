@@ -125,6 +125,9 @@ def connectors_of(world: TwoSystems):
 
 def test_applying_a_preset_leaves_history_and_a_failed_one_leaves_none(world):
     ends = {"left": world.integration.left, "right": world.integration.right}
+    EntitySync.objects.filter(pk=world.sync.pk).update(
+        enabled=False
+    )  # else two integrations would keep the same people
     made = apply_preset(parse_preset(PRESET), "tiny", ends, connectors_of(world)).integration
     entry = settings_history.timeline(made)[0][0]
     assert entry.why == "Preset tiny applied"

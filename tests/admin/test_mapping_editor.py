@@ -299,7 +299,10 @@ def test_options_are_paired_by_hand_and_by_proposals(boss: Client, people: TwoSy
     assert Integration.objects.get().revision == revision
 
     told = {**pairs_of(boss.get(url)), "unmapped": "default", "default": "3"}
-    assert boss.post(url, told).status_code == 302
+    answer = boss.post(url, told, follow=True)
+    assert (
+        "Saved: Option without partner: Park the record → Take the default; Default: – → 3." in answer.content.decode()
+    )
     mapping = FieldMapping.objects.get(left="terms")
     assert (mapping.unmapped, mapping.default) == ("default", "3")
 

@@ -117,6 +117,44 @@ def test_a_preview_that_waits_counts_as_an_approval_and_is_where_approving_begin
     assert row.approve_at == reverse("admin:connectors_run_change", args=[preview.pk])
 
 
+@pytest.mark.parametrize(
+    ("purpose", "phase", "reason"),
+    [
+        ("undo", "proposed", "Undo {} waits for approval."),
+        ("sync", "guarded", "A guard stopped run {}. Look at its reasons and accept, or mend the cause."),
+    ],
+)
+def test_what_waits_for_approval_is_told_by_the_row_also_where_a_later_run_is_done(
+    boss: Client, quiet: TwoSystems, purpose: str, phase: str, reason: str
+) -> None:
+    waits = Run.objects.create(
+        integration=quiet.integration, scope=quiet.scope, purpose=purpose, phase=phase, started_at=clock.now(),
+        finished_at=clock.now() - timedelta(minutes=10),
+    )  # fmt: skip
+    quiet.settle()
+    assert Run.objects.latest("id").phase == "done"
+    health = row_of().health
+    assert (health.state, health.reason) == ("Attention", reason.format(waits.pk))
+    page = boss.get(reverse("admin:connectors_integration_change", args=[quiet.integration.pk])).content.decode()
+    assert reason.format(waits.pk) in page
+    assert "Nothing needs you" not in text_of(boss)
+
+
+def test_a_run_that_waits_for_its_next_try_says_when(boss: Client, quiet: TwoSystems) -> None:
+    run = Run.objects.create(
+        integration=quiet.integration, scope=quiet.scope, phase="pull", started_at=clock.now() - timedelta(minutes=1)
+    )
+    job, due = request_sync(quiet.integration), clock.now() + timedelta(minutes=5)
+    Job.objects.filter(pk=job.pk).update(run=run, status_reason=StatusReason.RETRY, run_at=due, ready_at=due)
+    pages = [reverse("admin:index"), reverse("admin:connectors_run_changelist")]
+    pages += [reverse(f"admin:connectors_{p.partition(' ')[0]}_change", args=[p.partition(" ")[2]]) for p in
+              (f"run {run.pk}", f"integration {quiet.integration.pk}")]  # fmt: skip
+    for page in pages:
+        assert re.search(r"sl-warn[^>]*>Waiting to try again</span> <time", boss.get(page).content.decode()), page
+    Job.objects.filter(pk=job.pk).update(status_reason=StatusReason.IN_PROGRESS, ready_at=None)
+    assert "Waiting to try again" not in boss.get(pages[0]).content.decode()
+
+
 def test_a_lost_connection_is_named_with_its_reason(boss: Client, quiet: TwoSystems) -> None:
     Connection.objects.filter(name="left").update(state="needs reconnect", reason="The refresh token was revoked.")
     text = text_of(boss)

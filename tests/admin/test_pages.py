@@ -69,6 +69,16 @@ def test_search_finds_exact_ids_and_keys_only(boss: Client, world: TwoSystems) -
     assert not boss.get(address(RecordLink, "changelist"), {"q": link.key[:8]}).context["cl"].queryset
 
 
+def test_an_empty_list_says_what_can_be_done_and_no_more(boss: Client, world: TwoSystems) -> None:
+    records = address(RecordLink, "changelist")
+    found = boss.get(records, {"q": "Ada"}).content.decode()
+    assert "Nothing matches. Reset the filters." in found and "Create a new item" not in found
+    assert "not the name" in found, "what the search looks for is said where somebody looked for something else"
+    RecordLink.objects.all().delete()
+    empty = boss.get(records).content.decode()
+    assert "There is none yet." in empty and "Reset the filters" not in empty
+
+
 def test_hostile_values_are_shown_as_text(boss: Client, world: TwoSystems) -> None:
     link = next(row for row in RecordLink.objects.all() if "script" in row.base)
     change = RecordChange.objects.filter(link=link).latest("id")
@@ -220,7 +230,8 @@ def test_a_secret_goes_in_and_never_comes_out(boss: Client) -> None:
     connection = Connection.objects.get(name="CRM")
     page = address(Connection, "change", connection.pk)
     form = boss.get(page).context["adminform"].form
-    given = {name: field.initial or "x" for name, field in form.fields.items() if name.startswith("setting_")}
+    asked = {name: field.initial for name, field in form.fields.items() if name.startswith("setting_")}
+    given = {name: value or ("https://crm.example.com" if "url" in name else "x") for name, value in asked.items()}
     given |= {"name": "CRM", "secret_client_id": "an-id", "secret_client_secret": SECRET}
     assert boss.post(page, given).status_code == 302
     connection.refresh_from_db()
@@ -242,7 +253,8 @@ def test_stored_credentials_are_not_sent_to_a_new_address(boss: Client) -> None:
     page = address(Connection, "change", connection.pk)
     form = boss.get(page).context["adminform"].form
     url = "setting_" + next(s.name for s in connector_class("dynamics365").settings if s.is_url)
-    given = {name: field.initial or "x" for name, field in form.fields.items() if name.startswith("setting_")}
+    asked = {name: field.initial for name, field in form.fields.items() if name.startswith("setting_")}
+    given = {name: value or ("https://crm.example.com" if "url" in name else "x") for name, value in asked.items()}
     answer = boss.post(page, {**given, "name": "CRM", url: "https://elsewhere.example"})
     assert answer.status_code == 200
     assert "enter the credentials again" in answer.content.decode()

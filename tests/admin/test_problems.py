@@ -63,6 +63,15 @@ def test_the_page_says_what_helps_and_offers_the_three_retries(boss: Client, db:
     )
 
 
+def test_what_the_hub_itself_holds_back_is_refused_by_nobody(boss: Client, db: None) -> None:
+    parked(1)
+    page = boss.get(page_of(group())).content.decode()
+    assert "<dt>Not sent to</dt>" in page and "Refused by" not in page
+    assert "Then the record is read and written again" in page
+    ProblemGroup.objects.update(code="6240")
+    assert "<dt>Refused by</dt>" in boss.get(page_of(group())).content.decode()
+
+
 def test_an_option_is_mapped_on_the_page_and_a_wrong_one_is_refused_at_the_field(boss: Client, db: None) -> None:
     parked(3)
     url = reverse("admin:connectors_problemgroup_option", args=[group().pk])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from html import unescape
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.db import connection as database
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 
 from config.access import OPERATOR
@@ -346,3 +348,13 @@ def test_records_that_have_their_partner_elsewhere_are_shown_on_request(boss: Cl
     assert list(boss.get(f"{there}?pending=3").context["cl"].queryset) == []
     assert hidden in boss.get(f"{there}?elsewhere=shown").context["cl"].queryset
     assert hidden in boss.get(f"{there}?q={hidden.left_id}").context["cl"].queryset
+
+
+def test_the_number_of_skipped_records_leads_to_as_many(boss: Client, hard: Hard) -> None:
+    for args in ("", ELSEWHERE[0]):
+        RecordLink.objects.filter(pk=paired(hard).pk).update(pending=3, reason="outside", args=args)
+    page = boss.get(reverse("admin:connectors_integration_change", args=[hard.integration.pk])).content.decode()
+    found = re.findall(r'href="([^"]*pending=3[^"]*)"[^>]*>(?:<b>)?(\d+)', page)
+    assert len(found) == 2, "the tile and the entity sync"
+    for address, number in found:
+        assert number == "2" == str(len(boss.get(unescape(address)).context["cl"].queryset))

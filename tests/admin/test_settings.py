@@ -9,12 +9,13 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from connectors.models import EntitySync, Integration, RecordLink
+from connectors.sync.run import mark_settings_changed
 from connectors.transport import connecting
 from tests.sync.worlds import TwoSystems
 
@@ -41,15 +42,18 @@ def api_of(world: TwoSystems) -> str:
 
 def form_of(client: Client, url: str) -> dict[str, object]:
     """Return what a browser would send of a page that was not touched."""
-    context = client.get(url).context
-    given: dict[str, object] = {}
+    return form_in(client.get(url).context)
+
+
+def form_in(context) -> dict[str, object]:
+    given: dict[str, object] = {"settings_seen": context["settings_seen"], "revision": context["revision"]}
     parts = [context["form"]]
     for formset in (context["filters"], context["match"]):
         parts += [formset.management_form, *formset.forms]
     for form in parts:
         for field in form:
             value = field.value()
-            if value is not None and value is not False and value not in ("", []):
+            if field.name != "revision" and value is not None and value is not False and value not in ("", []):
                 given[field.html_name] = "on" if value is True else value
     return given
 
@@ -114,6 +118,36 @@ def test_a_stale_page_is_refused_with_what_changed_and_keeps_what_was_typed(worl
     )
     sync = EntitySync.objects.get(pk=world.sync.pk)
     assert (sync.policy, sync.filters) == ("left", [IN_PARIS])
+
+
+def test_a_stale_page_proposes_only_what_was_changed_on_it(world, boss):
+    EntitySync.objects.filter(pk=world.sync.pk).update(filters=[IN_PARIS])
+    given = form_of(boss, page_of(world))
+    theirs = {"side": "left", "field": "city", "op": "filled"}
+    with transaction.atomic():
+        EntitySync.objects.filter(pk=world.sync.pk).update(
+            policy="left", prevents=["right.delete"], match_tolerance=80, filters=[IN_PARIS, theirs]
+        )
+        mark_settings_changed(world.integration, world.sync)
+    mine = {**add_filter(given, "left:name", "filled"), "on_delete": "ignore"}
+    answer = boss.post(page_of(world), {**mine, "act": "save", "shown": "0" * 32})
+    assert "changed meanwhile" in text_of(answer)
+    lines = answer.context["shown"].lines
+    assert len(lines) == 2, lines
+    assert all(word in " ".join(lines) for word in ("delete", "name is filled"))
+    again = form_in(answer.context)
+    assert (again["policy"], again["match_tolerance"], again["prevents"]) == ("left", "80", ["right.delete"])
+    boss.post(page_of(world), {**again, "act": "save", "shown": answer.context["shown"].mark})
+    sync = EntitySync.objects.get(pk=world.sync.pk)
+    assert (sync.policy, sync.prevents, sync.match_tolerance, sync.on_delete) == (
+        "left",
+        ["right.delete"],
+        80,
+        "ignore",
+    )
+    assert sync.filters == [IN_PARIS, theirs, {"side": "left", "field": "name", "op": "filled"}]
+    stale = boss.post(page_of(world), {**mine, "settings_seen": "forged", "act": "effect"})
+    assert "changed meanwhile" in text_of(stale), "without what was seen the whole page is taken as it is"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from django.utils import timezone
 from connectors.admin.connections import system_choices
 from connectors.admin.show import arrow_of
 from connectors.dynamics365.simulator import DynamicsSimulator
+from connectors.management.commands import demo
 from connectors.models import EntitySync, FieldMapping, RecordLink
 from connectors.quickbooks.simulator import QuickBooksSimulator
 from connectors.sync import decisions
@@ -142,6 +143,16 @@ def test_tiles_add_up_and_a_delete_needs_a_person(boss: Client, world: TwoSystem
     page = boss.get(reverse("admin:connectors_integration_change", args=[world.integration.pk])).content.decode()
     for word in ("to be planned", "planned", "1 for approval"):
         assert f"{word}</span>" in page
+
+
+def test_the_last_line_of_the_demo_tells_of_every_record(world: TwoSystems) -> None:
+    links = list(RecordLink.objects.filter(ended=0).order_by("pk"))
+    RecordLink.objects.update(pending=None)
+    RecordLink.objects.filter(pk=links[0].pk).update(pending=int(Pending.SKIPPED))
+    RecordLink.objects.filter(pk=links[1].pk).update(pending=int(Pending.WAITING))
+    told = f"{len(links) - 2} of {len(links)} records are in agreement"
+    waits = "1 waiting for a customer that is inactive in QuickBooks"
+    assert demo.standing(world.integration) == f"{told}; {waits}; 1 left out on purpose."
 
 
 def test_a_failing_integration_says_when_it_is_tried_again(boss: Client, world: TwoSystems) -> None:

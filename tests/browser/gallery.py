@@ -77,7 +77,7 @@ def opened(names: Names = FEARED, customers: int = 30) -> Iterator[Gallery]:
 
     with ExitStack() as running:
         books, harbour, other = (
-            running.enter_context(QuickBooksSimulator(records=count, seed=seed))
+            running.enter_context(QuickBooksSimulator(records=count, seed=seed, realm=f"462081636500251065{seed}"))
             for count, seed in ((customers, 7), (12, 8), (4, 9))
         )
         sales, shared = (running.enter_context(DynamicsSimulator(seed=seed)) for seed in (7, 8))

@@ -18,6 +18,9 @@
         const box = element.getBoundingClientRect();
         return box.width > 1 && box.height > 1;
     };
+    // What opens at a click is looked at, too, and closed again at the end.
+    const closed = layout ? [...document.querySelectorAll("details:not([open])")] : [];
+    closed.forEach((element) => { element.open = true; });
     const scrolls = (element) => /auto|scroll/.test(styleOf(element).overflowX);
     const inside = (element, test) => { for (let at = element; at; at = at.parentElement) if (test(at)) return at; return null; };
     const told = (element) => inside(element, (at) => at.title || at.getAttribute?.("aria-label"));
@@ -34,6 +37,8 @@
     }
 
     for (const element of layout ? document.body.querySelectorAll("*") : []) {
+        const both = element.matches("nav") && scrolls(element) && /auto|scroll/.test(styleOf(element).overflowY);
+        if (both && element.scrollHeight > element.clientHeight && shown(element)) say("scrolls up and down", element);
         if (!scrolls(element) || element.scrollWidth <= element.clientWidth + 1 || !shown(element)) continue;
         if (!element.matches("pre, textarea, nav")) say("scrolls sideways", element, `${element.scrollWidth} > ${element.clientWidth}`);
     }
@@ -160,5 +165,6 @@
         const found = text.match(odd);
         if (found) say("raw words", null, `"${text.slice(Math.max(0, found.index - 40), found.index + 40).replace(/\s+/g, " ")}"`);
     }
+    closed.forEach((element) => { element.open = false; });
     return said;
 }

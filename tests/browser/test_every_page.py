@@ -78,7 +78,9 @@ FLAWS = """<!DOCTYPE html><title>None | Syncline</title><body style="margin:0; b
 <div style="width:50px; overflow:hidden; white-space:nowrap">Cut off at its end</div>
 <div style="height:10px; overflow:hidden">First line<br>second line<br>third line</div>
 <table><tr><td style="max-width:30px">Spilling_over_the_next_cell</td></tr></table>
+<details><summary>More</summary><table><tr><th style="max-width:30px">Spilling_once_it_is_open</th></tr></table></details>
 <div style="width:50px; overflow-x:auto"><div style="width:90px">Wide</div></div>
+<nav style="height:20px; overflow-x:auto"><div style="height:22px">Tabs</div></nav>
 <input style="border:0; background:none" title="Hidden"><input name="bare">
 <a href="/x"><span class="material-symbols-outlined">add</span></a><i id="a"></i><i id="a"></i>
 <p>It is None</p></main>"""
@@ -90,8 +92,12 @@ def test_the_look_sees_each_flaw_that_it_is_made_for(page) -> None:  # type: ign
     found = page.evaluate(CHECKS, True)
     assert {sentence.partition(":")[0] for sentence in found} == {
         "wider than the window", "too little contrast", "text is cut off", "text is cut off below", "text spills over", "scrolls sideways",
-        "a field without an edge",
+        "scrolls up and down", "a field without an edge",
         "nothing says what it is", "an id stands twice", "2 headings of the first order", "an odd title", "raw words",
     }  # fmt: skip
     assert len([sentence for sentence in found if sentence.startswith("nothing says")]) == 2
+    assert len([sentence for sentence in found if sentence.startswith("text spills over")]) == 2, (
+        "also what opens at a click"
+    )
+    assert page.locator("details[open]").count() == 0, "closed again"
     assert {sentence.partition(":")[0] for sentence in page.evaluate(CHECKS, False)} == {"too little contrast"}

@@ -14,6 +14,7 @@ from jobs.models import Job
 from jobs.worker import run_in_process
 from tests.acceptance.conftest import Hub, fresh, systems  # noqa: F401 - fixtures
 from tests.browser.chromium import executable
+from tests.browser.looking import CHECKS
 
 pytestmark = [
     pytest.mark.browser,
@@ -52,6 +53,9 @@ def test_a_person_leaves_out_a_record_and_a_field_approves_and_watches_the_bar(l
     page.click(f"[data-change='{partly.pk}'] summary")
     page.uncheck(f"[data-change='{partly.pk}'] [data-field='{CITY}']")
     page.wait_for_selector("text=1 single field left out")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    told = [sentence for sentence in page.evaluate(CHECKS, True) if "spill" in sentence or "cut off" in sentence]
+    assert told == [], "a field's name stays in its own cell"
     page.reload()
     assert not page.is_checked(f"[data-change='{whole.pk}'] input[name=change]"), "the tick is kept"
     assert not page.is_checked(f"[data-change='{partly.pk}'] [data-field='{CITY}']")

@@ -68,6 +68,7 @@ def test_an_empty_address_keeps_the_one_that_is_stored(admin):
     [
         ({}, "Enter the webhook&#x27;s address."),
         ({"url": "ftp://x"}, "it is not a plain https://host/path address"),
+        ({"url": "http://169.254.169.254/latest"}, "it is a loopback, private, link-local or metadata address"),
         ({"to": "email"}, "Enter at least one address."),
         ({"to": "email", "addresses_text": "ada@hub.example\nnonsense"}, "nonsense is not an e-mail address."),
     ],
@@ -84,7 +85,8 @@ def test_mail_rules_take_one_address_on_each_line(admin):
 
 def test_a_test_message_goes_to_each_recipient(admin):
     rule = AlertRule.objects.create(name="Ops", what="failed", to="email", addresses=["a@hub.example", "b@hub.example"])
-    admin.post(reverse(f"{RULES}_do", args=[rule.pk, "test"]))
+    answer = admin.post(reverse(f"{RULES}_do", args=[rule.pk, "test"]), follow=True)
+    assert "2 test messages on the way; Messages shows what becomes of them." in answer.content.decode()
     assert list(AlertMessage.objects.values_list("kind", flat=True)) == ["test", "test"]
 
 

@@ -90,6 +90,8 @@ def test_a_rule_that_begins_to_sign_shows_its_key_and_one_that_mails_keeps_no_we
         ({"to": "email", "addresses": ["nonsense"]}, "addresses", "nonsense is not an e-mail address."),
         ({"to": "slack"}, "url", "Enter the webhook's address."),
         ({"to": "json", "url": "ftp://x"}, "url", "it is not a plain https://host/path address"),
+        ({"to": "json", "url": "https://10.0.0.1/x"}, "url", "outside ALLOWED_PRIVATE_NETWORKS"),
+        ({"to": "slack", "url": "http://169.254.169.254/latest"}, "url", "outside ALLOWED_PRIVATE_NETWORKS"),
         ({"what": "nonsense", "addresses": ["a@b.example"]}, "what", "is not a valid choice"),
         ({"name": "Ops", "addresses": ["a@b.example"]}, "name", "already exists"),
     ],

@@ -114,6 +114,8 @@ def test_services_are_started_run_paused_resumed_and_stopped() -> None:
     assert Service.objects.get().paused_until is None
     say("services", "both", "stop")
     assert not Service.objects.get().enabled
+    listed = say("services", "both", "list")
+    assert "next: none planned" in listed and "None" not in listed
 
 
 def test_provisioning_is_asked_declined_asked_and_approved() -> None:

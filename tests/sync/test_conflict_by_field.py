@@ -6,12 +6,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from connectors.contract import Field, Kind
 from connectors.models import Event, RecordChange, RecordLink
 from connectors.sync import decisions
 from connectors.sync.conflicts import Stale, check_seen, kind_of, lines_of, seen_of
 from connectors.sync.decisions import Undecidable, WrongChoice
 from connectors.sync.values import decode
-from tests.sync.hard_world import Crash, Hard
+from tests.sync.hard_world import Crash, Hard, person
 
 pytestmark = pytest.mark.django_db
 
@@ -130,6 +131,55 @@ def test_a_record_edited_after_the_decision_and_before_the_run_is_asked_about_ag
     world.run()
     assert world.state(left=left)[0] == "conflict"
     assert (world.value("left", left, "city"), world.value("right", right, "city")) == ("Rome", "Bergen")
+
+
+@pytest.mark.parametrize("winner", ["left", {"city>city": "left", "email>email": "right"}])
+def test_a_decision_outlives_a_change_of_settings(world: Hard, winner: str | dict[str, str]) -> None:
+    left, right, link = conflict(world, "city", "email")
+    world.change_mapping("credit", direction="to_right")
+    decisions.resolve(link, winner, now=world.clock.now())
+    world.change_mapping("parent", direction="to_right")
+    assert world.run().mode == "comprehensive"
+    email = "l@ada.example" if winner == "left" else "r@ada.example"
+    for side, record in (("left", left), ("right", right)):
+        assert [world.value(side, record, name) for name in ("city", "email")] == ["Rome", email]
+    assert world.link(left=left).pending is None
+
+
+@pytest.mark.parametrize("edited", ["left", "right"])
+def test_after_a_change_of_settings_and_an_edit_it_is_asked_about_again(world: Hard, edited: str) -> None:
+    left, right, link = conflict(world, "city")
+    decisions.resolve(link, "left", now=world.clock.now())
+    world.change_mapping("credit", direction="to_right")
+    world.store(edited).put("person", left if edited == "left" else right, {"city": "Bergen"})
+    world.run()
+    assert world.state(left=left)[0] == "conflict"
+
+
+def test_a_decision_says_nothing_of_a_field_that_is_mapped_later() -> None:
+    note = Field("note", Kind.TEXT)
+    world = Hard(policy="ask", left_entity=person(note), right_entity=person(note))
+    left, right, _ = conflict(world, "city")
+    for side, record in (("left", left), ("right", right)):
+        world.store(side).put("person", record, {"note": side})
+    world.run()
+    decisions.resolve(world.link(left=left), "left", now=world.clock.now())
+    world.map("note", "note")
+    world.change()
+    world.run()
+    reason, args = world.state(left=left)
+    assert (reason, args["fields"]) == ("conflict", ["city>city", "note>note"]), "all that one decision has to be about"
+    assert (world.value("left", left, "note"), world.value("right", right, "note")) == ("left", "right")
+
+
+def test_a_decision_stands_when_a_reconciliation_reads_by_new_settings(world: Hard) -> None:
+    left, right, link = conflict(world, "city")
+    decisions.resolve(link, "left", now=world.clock.now())
+    world.change_mapping("credit", direction="to_right")
+    world.run("comprehensive", purpose="check")
+    world.run()
+    assert world.value("right", right, "city") == "Rome"
+    assert world.link(left=left).pending is None
 
 
 def test_a_second_decision_of_the_same_conflict_is_refused(world: Hard) -> None:

@@ -7,10 +7,11 @@ from decimal import Decimal
 
 import pytest
 
+from connectors.admin.show import Shower
 from connectors.contract import Field, Kind, Option, Returns, Value, Write
 from connectors.models import FieldMapping, RecordLink
 from connectors.sync.compile import SettingsError
-from connectors.sync.explain import explain
+from connectors.sync.explain import Teller, explain
 from connectors.sync.picklists import match_picklists
 from tests.sync.hard_world import Hard, person
 
@@ -300,6 +301,80 @@ def test_an_option_without_partner_is_left_out_where_the_mapping_says_skip() -> 
     assert world.value("left", left, "kind") == "z"
 
 
+def give_partner(world: Hard, left_key: str, right_key: str) -> None:
+    """Pair an option that had no partner, as the admin does."""
+    mapping = FieldMapping.objects.get(left="kind")
+    mapping.options.create(
+        left_key=left_key, left_label=left_key.title(), right_key=right_key, right_label=right_key, token=right_key
+    )
+    world.change()
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_an_option_that_was_left_alone_is_written_once_it_has_a_partner(edited: bool) -> None:
+    world = listed(unmapped="skip")
+    left, right = world.pair_up(kind="a" if edited else "z")
+    if edited:
+        world.left.put("person", left, {"kind": "z"})
+        world.settle()
+    [line] = [line for line in explain(world.link(left=left)).fields if line["field"] == "kind>kind"]
+    told = "1" if edited else None
+    assert (line["left"], line["base"], line["right"], line["agreed"]) == ("!z", told, told, True)
+    assert world.link(left=left).pending is None
+    give_partner(world, "z", "3")
+    assert world.run().mode == "comprehensive"
+    assert (world.value("right", right, "kind"), world.link(left=left).pending) == ("3", None)
+    before = world.written
+    world.run("comprehensive")
+    assert world.written == before
+
+
+def test_a_link_that_does_not_know_what_was_left_alone_is_planned_all_the_same() -> None:
+    world = listed(unmapped="skip")
+    left, right = world.pair_up(kind="z")
+    RecordLink.objects.update(left_quirk="")  # as links were kept before
+    give_partner(world, "z", "3")
+    world.run()
+    assert (world.value("right", right, "kind"), world.link(left=left).pending) == ("3", None)
+
+
+def test_two_records_that_met_with_an_option_left_alone_are_asked_about_once_it_has_a_partner() -> None:
+    world = listed(unmapped="skip")
+    world.change(policy="ask")
+    left = world.left.create("person", {"name": "Ada", "kind": "z"})
+    world.right.create("person", {"name": "Ada", "kind": "2"})
+    world.settle()
+    assert (world.link(left=left).pending, world.written) == (None, 0)
+    give_partner(world, "z", "3")
+    world.run()
+    assert (world.state(left=left)[0], world.written) == ("conflict", 0)
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_an_option_that_was_left_alone_parks_its_record_where_the_settings_say_so_by_now(edited: bool) -> None:
+    world = listed(unmapped="skip")
+    left, right = world.pair_up(kind="a" if edited else "z")
+    if edited:
+        world.left.put("person", left, {"kind": "z"})
+        world.settle()
+    world.change_mapping("kind", unmapped="park")
+    world.run()
+    reason, args = world.state(left=left)
+    assert (reason, args["code"]) == ("parked", "no option")
+    world.change_mapping("kind", unmapped="skip")
+    world.run()
+    assert world.link(left=left).pending is None
+    assert world.value("right", right, "kind") == ("1" if edited else None)
+
+
+def test_an_edit_on_the_other_side_still_comes_over_an_option_that_is_left_alone() -> None:
+    world = listed(unmapped="skip")
+    left, right = world.pair_up(kind="z")
+    world.right.put("person", right, {"kind": "2"})
+    world.settle()
+    assert (world.value("left", left, "kind"), world.link(left=left).pending) == ("b", None)
+
+
 def test_several_options_may_share_one_and_what_was_agreed_is_not_written_back() -> None:
     world = listed()
     mapping = FieldMapping.objects.get(left="kind")
@@ -310,6 +385,43 @@ def test_several_options_may_share_one_and_what_was_agreed_is_not_written_back()
     world.settle()
     world.run("comprehensive")
     assert world.value("left", left, "kind") == "c"  # and not "b", which is what "2" writes
+
+
+@pytest.mark.parametrize("met", [False, True])
+def test_of_options_that_share_a_partner_each_side_is_shown_with_the_one_that_it_holds(met: bool) -> None:
+    world = listed()
+    mapping = FieldMapping.objects.get(left="kind")
+    mapping.options.create(left_key="c", left_label="C", right_key="2", right_label="2", token="2", writes_left=False)
+    if met:
+        world.right.create("person", {"name": "Ada 0", "kind": "2"})
+        left = world.left.create("person", {"name": "Ada 0", "kind": "c"})
+        world.settle()
+    else:
+        left, _ = world.pair_up(kind="c")
+
+    def told() -> tuple[str, bool]:
+        link = world.link(left=left)
+        found = explain(link)
+        [line] = [line for line in found.fields if line["field"] == "kind>kind"]
+        assert link.pending is None
+        label = Teller.of(found).held(link, "left", "kind>kind", line["left"])
+        page = Shower.of([link.entity_sync_id], []).held(link, "left", "kind>kind", line["left"])
+        assert label in page, "the command and the page say the same"
+        return label, bool(line["agreed"])
+
+    before = world.written
+    assert told() == ("C", True)
+    world.left.put("person", left, {"kind": "b"})
+    world.settle()
+    assert told() == ("B", True)
+    assert world.written == before, "it is the same option on the right"
+    world.left.put("person", left, {"kind": "c"})
+    world.settle()
+    right = str(world.link(left=left).right_id)
+    for key, label in (("1", "A"), ("2", "B")):
+        world.right.put("person", right, {"kind": key})
+        world.settle()
+        assert told() == (label, True), "what the hub wrote is what the side holds"
 
 
 def test_a_renamed_label_changes_nothing() -> None:

@@ -187,6 +187,14 @@ def test_the_command_says_which_step_failed_and_ends_with_1(books, server, setti
     assert (code, result["steps"]["address"], result["steps"]["login"]) == (1, "failed", "not tried")
 
 
+def test_a_wrong_setting_is_told_and_the_others_are_checked(books):
+    wrong = {"org_url": "https://crm.example.com", "token_url": "https://crm.example.com/token", "page_size": "abc"}
+    Connection.objects.create(system="dynamics365", name="A wrong one", settings=wrong)
+    code, [first, second] = checked()
+    assert (code, first["ok"], second["ok"]) == (1, False, True)
+    assert "Rows in a page (page_size) can't be 'abc'. It is a whole number from 1 to 5000." in first["message"]
+
+
 def test_the_command_speaks_to_people_and_knows_unknown_names(books):
     out = StringIO()
     call_command("check_connections", stdout=out)

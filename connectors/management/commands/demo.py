@@ -20,6 +20,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
+from django.db.models import Count
 
 from connectors.dynamics365.simulator import DynamicsSimulator
 from connectors.models import ApiCall, Connection, Integration, RecordLink, Run
@@ -153,11 +154,7 @@ class Command(BaseCommand):
         runs.append(self._sync(integration, "delta"))
         ok = all(run.pop("ok") for run in runs)
         quiet = all(_written(run) == 0 for run in (runs[1], runs[3]))
-        links = RecordLink.objects.filter(integration=integration, ended=0)
-        agreed, waiting = links.filter(pending__isnull=True).count(), links.filter(pending=Pending.WAITING).count()
-        self.say(f"{agreed} of {links.count()} records are in agreement.")
-        if waiting:
-            self.say(f"{waiting} wait for a customer that is inactive in QuickBooks and therefore left out.")
+        self.say(standing(integration))
         return {"runs": runs, "ok": bool(ok and quiet)}
 
     def _sync(self, integration: Integration, mode: str) -> dict[str, object]:
@@ -235,6 +232,23 @@ class Command(BaseCommand):
         finally:
             server.terminate()
             server.wait(10)
+
+
+def standing(integration: Integration) -> str:
+    """Say how many records stand where: the numbers add up to all of them."""
+    links = RecordLink.objects.filter(integration=integration, ended=0)
+    numbers = {row["pending"]: row["total"] for row in links.values("pending").annotate(total=Count("id")).order_by()}
+    total, agreed = sum(numbers.values()), numbers.pop(None, 0)
+    words = {
+        Pending.WAITING: "{:,} waiting for a customer that is inactive in QuickBooks",
+        Pending.SKIPPED: "{:,} left out on purpose",
+        Pending.CONFLICT: "{:,} in conflict",
+        Pending.PARKED: "{:,} parked",
+    }
+    parts = [text.format(count) for pending, text in words.items() if (count := numbers.pop(int(pending), 0))]
+    if rest := sum(numbers.values()):
+        parts.append(f"{rest:,} still to be written")
+    return "; ".join([f"{agreed:,} of {total:,} records are in agreement", *parts]) + "."
 
 
 def _free(port: int) -> bool:

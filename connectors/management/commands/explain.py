@@ -20,7 +20,7 @@ from connectors.sync.explain import (
 )
 from connectors.sync.gates import Passed
 from connectors.sync.plan import Life
-from connectors.sync.rules import field_title
+from connectors.sync.rules import LEFT, RIGHT, field_title
 from jobs import records
 
 MARKS = {Passed.YES: "[x]", Passed.NO: "[!]", Passed.WAITS: "[~]", Passed.LATER: "[ ]"}
@@ -32,7 +32,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("integration", help="name or number")
         parser.add_argument("entity", help="entity of either side, or an entity sync's name")
-        parser.add_argument("id", help="the record's id in its system, or link:N with the number that `links list` shows")
+        parser.add_argument(
+            "id", help="the record's id in its system, or link:N with the number that `links list` shows"
+        )
         parser.add_argument("--json", action="store_true")
 
     def handle(self, *args: object, **options: object) -> None:
@@ -57,7 +59,8 @@ class Command(BaseCommand):
         teller = Teller.of(found)
         for line in found.fields:
             mark, name = " " if line["agreed"] else "*", str(line["field"])
-            left, base, right = (teller.text(name, line[side]) for side in ("left", "base", "right"))
+            left, right = (teller.held(link, side, name, line[side]) for side in (LEFT, RIGHT))
+            base = teller.text(name, line["base"])
             left = "deleted" if link.left_life == Life.GONE else left
             right = "deleted" if link.right_life == Life.GONE else right
             rule = f"  ({line['rule']})" if line["rule"] else ""

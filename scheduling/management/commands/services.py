@@ -67,7 +67,7 @@ class Command(BaseCommand):
         for standing in found:
             told, service = _as_dict(standing, 0), standing.service
             self.stdout.write(
-                f"{service.pk}  {service.integration}: {service}  {told['state']}  next: {told['next_run_at']}"
+                f"{service.pk}  {service.integration}: {service}  {told['state']}  next: {told['next_run_at'] or 'none planned'}"
             )
             self.stdout.write(f"    {told['sentence'] or told['errors']}")
         if not found:
