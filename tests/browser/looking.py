@@ -112,6 +112,8 @@ class Walk:
         except Error:  # an answer without a body, or a download
             bare = self.page.request.get(self.address + url)
             status, kind = bare.status, "none"
+        if status == 404 and guessed and (kind_of := self._kind(url)):
+            self._keys.discard(kind_of)  # a link to one that there is will be followed
         if status in (403, 405) or (status == 404 and guessed):
             return False  # nobody may (a superuser looks), a button's address, or a sample that there is not
         if status != expect:
