@@ -193,7 +193,7 @@ class Exact:
             path = name.removeprefix("=")
             if get_fields_from_path(queryset.model, path)[-1].get_internal_type() not in NUMBERS:
                 found |= Q(**{path: term})
-            elif term.isdecimal() and len(term) < 19:
+            elif is_id(term):
                 found |= Q(**{path: int(term)})
         return queryset.filter(found), False
 

@@ -16,7 +16,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminDateWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from connectors.admin.base import ago, badge, link_to
+from connectors.admin.base import ago, badge, is_id, link_to
 from connectors.admin.links import state_of
 from connectors.admin.lists import CappedPaginator
 from connectors.admin.show import name_of
@@ -180,7 +180,7 @@ def _promote(
         if count and request.POST.get("confirmed") != str(count) and count <= (MOST_CHOSEN if bulk else MOST_NOW):
             return {"count": count, "how": "bulk" if bulk else "now", "before": request.POST.get("confirmed", "")}
     else:
-        ticked = [int(text) for text in request.POST.getlist("link") if text.isdecimal() and len(text) < 19]
+        ticked = [int(text) for text in request.POST.getlist("link") if is_id(text)]
         rows = waiting(sync).filter(pk__in=ticked)
         count = rows.count()
         if len(ticked) > count:

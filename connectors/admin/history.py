@@ -13,7 +13,7 @@ from django.template.response import TemplateResponse
 
 from connectors.admin import amending
 from connectors.admin.amending import Shown
-from connectors.admin.base import Titled
+from connectors.admin.base import Titled, is_id
 from connectors.sync import settings_history
 from connectors.sync.restoring import NoSuchChange, propose_restore
 
@@ -59,7 +59,7 @@ def _considered(request: HttpRequest, integration: Any) -> Shown:
         return Shown(warnings=["The settings are as they were then: there is nothing to go back to."])
     given = request.POST.get("revision", "")
     known, _ = amending.schema_of(integration)
-    return amending.consider(request, proposal, known, integration, int(given) if given.isdecimal() else -1)
+    return amending.consider(request, proposal, known, integration, int(given) if is_id(given) else -1)
 
 
 def _moment(text: str) -> datetime | None:

@@ -17,7 +17,7 @@ from unfold.admin import ModelAdmin
 
 from config import audit
 from connectors.admin import record_page
-from connectors.admin.base import Button, Page, ReadOnly, badge, link_to
+from connectors.admin.base import Button, Page, ReadOnly, badge, is_id, link_to
 from connectors.admin.runs import requested
 from connectors.admin.show import name_of
 from connectors.models import EntitySync, RecordLink
@@ -52,7 +52,7 @@ class EntitySyncFilter(admin.SimpleListFilter):
         return [(str(row.pk), f"{row.integration}: {row.name}" if several else row.name) for row in rows]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(entity_sync=self.value()) if (self.value() or "").isdecimal() else queryset
+        return queryset.filter(entity_sync=self.value()) if is_id(self.value()) else queryset
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -72,7 +72,7 @@ class StateFilter(admin.SimpleListFilter):
             return queryset.filter(Q(pending__in=decisions.BY_HAND) | waits)
         if value == "none":
             return queryset.filter(pending__isnull=True, ended=0)
-        return queryset.filter(pending=int(value)) if value.isdecimal() else queryset
+        return queryset.filter(pending=int(value)) if is_id(value) else queryset
 
 
 class ReasonFilter(admin.SimpleListFilter):
@@ -429,9 +429,7 @@ class RecordLinkAdmin(ReadOnly, Page, ModelAdmin):
 def _other(request: HttpRequest) -> RecordLink:
     """The candidate that a button beside it names."""
     asked = request.POST.get("other", "")
-    found = (
-        RecordLink.objects.select_related("entity_sync").filter(pk=int(asked)).first() if asked.isdecimal() else None
-    )
+    found = RecordLink.objects.select_related("entity_sync").filter(pk=int(asked)).first() if is_id(asked) else None
     if found is None:
         raise decisions.Undecidable("That record is not there any more. Look at the page again.")
     return found

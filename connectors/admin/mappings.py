@@ -13,7 +13,7 @@ from django.urls import URLPattern, path
 from unfold.admin import ModelAdmin
 
 from connectors.admin import mapping_editor, mapping_import, mapping_options
-from connectors.admin.base import ago, badge
+from connectors.admin.base import ago, badge, is_id
 from connectors.admin.show import ARROWS
 from connectors.models import EntitySync, FieldMapping, ProblemGroup, SchemaDrift
 from connectors.sync import optioning
@@ -64,7 +64,7 @@ class FieldMappingAdmin(ModelAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """One mapping is shown among those of its entity sync."""
-        found = FieldMapping.objects.filter(pk=object_id).first() if object_id.isdecimal() else None
+        found = FieldMapping.objects.filter(pk=object_id).first() if is_id(object_id) else None
         if found is None:
             raise Http404(f"There is no mapping {object_id}.")
         return mapping_editor.editor_view(request, found.entity_sync_id)

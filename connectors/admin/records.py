@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
-from connectors.admin.base import Page, ReadOnly, ago, badge, link_to
+from connectors.admin.base import Page, ReadOnly, ago, badge, is_id, link_to
 from connectors.admin.runs import VERBS
 from connectors.admin.show import Shower, change_values, name_of
 from connectors.models import ApiCall, Connection, Event, RecordChange
@@ -61,7 +61,7 @@ class RecordChangeAdmin(ReadOnly, Page, ModelAdmin):
         """Those of a run stand together, wherever that is."""
         rows: QuerySet[RecordChange] = super().get_queryset(request)
         asked = request.GET.get("run__id__exact") or request.GET.get("run") or ""
-        return rows.filter(of_run(int(asked))) if asked.isdecimal() and len(asked) < 19 else rows
+        return rows.filter(of_run(int(asked))) if is_id(asked) else rows
 
     @admin.display(description="When", ordering="id")
     def when(self, change: RecordChange) -> SafeString:
@@ -159,7 +159,7 @@ class ConnectionFilter(admin.SimpleListFilter):
         return [(str(pk), name) for pk, name in Connection.objects.order_by("name").values_list("pk", "name")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(connection=self.value()) if (self.value() or "").isdecimal() else queryset
+        return queryset.filter(connection=self.value()) if is_id(self.value()) else queryset
 
 
 @admin.register(ApiCall)
