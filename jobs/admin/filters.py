@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from connectors.admin.base import is_id
 from connectors.models import Connection, Integration
 from jobs import clock, figures, filters, handlers
 from jobs.models import Job
@@ -39,7 +40,7 @@ class IntegrationFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Job]:
         value = self.value() or ""
-        return filters.of_integration(queryset, int(value)) if value.isdecimal() else queryset
+        return filters.of_integration(queryset, int(value)) if is_id(value) else queryset
 
 
 class ConnectionFilter(admin.SimpleListFilter):
@@ -53,7 +54,7 @@ class ConnectionFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Job]:
         value = self.value() or ""
-        return filters.of_connection(queryset, int(value)) if value.isdecimal() else queryset
+        return filters.of_connection(queryset, int(value)) if is_id(value) else queryset
 
 
 class ErrorClassFilter(admin.SimpleListFilter):

@@ -38,7 +38,7 @@ GARBAGE = {
     "blank": "   ",
 }
 WORST = ("9" * 4000, "\x00")  # each by itself: the first that is refused hides the other
-ADDRESSES = ("9" * 25, "\x00", "²", "x" * 300)
+ADDRESSES = ("9" * 25, "9" * 5000, "\x00", "²", "x" * 300)
 FIXED = ("csrfmiddlewaretoken", "sl_seen", "_save", "_continue", "_addanother", "next")
 OWN = re.compile(r"password_change|login|logout|jsi18n|time_zone")
 NO_PAGE = re.compile(r"_(do|call|history|delete)$")
